@@ -1,0 +1,53 @@
+# The modules of this repository; tools/ has no code of its own.
+MODULES := $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path './tools/*' -not -path '*/testdata/*'))
+TOOL    := go tool -modfile=$(CURDIR)/tools/go.mod
+
+# The race detector needs a C compiler.
+RACE    := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
+TIMEOUT ?= 15m
+
+# -modfile and go.work exclude each other.
+export GOWORK := off
+
+# A checkout that belongs to another user has no readable version.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+each_module = @set -e; for module in $(MODULES); do echo "[$$module] $(strip $(1))"; (cd $$module && $(1)); done
+
+# Not by go run, which does not pass on the signal of a build that is cancelled.
+with_postgres = @go build -o bin/withpostgres ./internal/testdb/cmd/withpostgres && exec bin/withpostgres -- $(MAKE) --no-print-directory $(1) </dev/null
+
+.PHONY: help test lint fmt bench microbench vuln
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+test: lint ## check everything, then run all tests on a private PostgreSQL
+	$(if $(RACE),,@echo "no C compiler: the tests run without the race detector")
+	$(call with_postgres,go-test)
+
+.PHONY: go-test
+go-test:
+	$(call each_module,go test $(RACE) -timeout $(TIMEOUT) ./...)
+
+lint: ## formatting, go vet, staticcheck, go mod tidy
+	@unformatted=$$($(TOOL) gofumpt -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	$(call each_module,go vet ./...)
+	$(call each_module,$(TOOL) staticcheck ./...)
+	$(call each_module,go mod tidy -diff)
+
+fmt: ## format the code
+	@$(TOOL) gofumpt -w .
+
+bench: ## compare with other libraries for an hour, write docs/performance.md
+	@cd bench && go run . -docs ../docs -save ../docs/performance/figures.json
+
+microbench: ## run the micro-benchmarks on a private PostgreSQL
+	$(call with_postgres,go-bench)
+
+.PHONY: go-bench
+go-bench:
+	$(call each_module,go test -run '^$$' -bench . -benchmem -timeout 0 ./...)
+
+vuln: ## known vulnerabilities; needs vuln.go.dev
+	$(call each_module,$(TOOL) govulncheck ./...)

@@ -1,0 +1,165 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/anchor-go/anchor"
+)
+
+func endedContext(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx
+}
+
+// child declares a task that a handler enqueues, and one whose handler does, in its transaction, and then ends as
+// after says.
+func (c *Check) family(after func() error, opts ...anchor.TaskOption) (parent, child *anchor.Task[Params]) {
+	child = c.task(nil)
+	parent = c.task(func(ctx context.Context, tx pgx.Tx, _ *Params) error {
+		if _, err := child.RunWithTx(ctx, c.client, tx, &Params{}); err != nil {
+			return err
+		}
+		return after()
+	}, opts...)
+	c.know(parent, child)
+	return parent, child
+}
+
+var transactionCases = []Case{
+	{"tx-commit", "A task of a transaction is there when that commits.", func(c *Check) {
+		task := c.one(nil)
+		tx := c.begin()
+		id, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
+		c.must(err)
+		c.must(tx.Commit(c.ctx))
+		c.wantStatus(id, anchor.StatusPending)
+	}},
+	{"tx-rollback", "A task of a transaction is not there when that rolls back.", func(c *Check) {
+		task := c.one(nil)
+		tx := c.begin()
+		id, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
+		c.must(err)
+		c.must(tx.Rollback(c.ctx))
+		_, err = c.client.Task(c.ctx, id)
+		c.wantError(err, anchor.ErrTaskNotFound)
+	}},
+	{"tx-is-isolated", "A task of a transaction that is open is neither read nor claimed.", func(c *Check) {
+		task, fence := c.task(succeed), c.task(succeed)
+		c.know(task, fence)
+		c.work()
+		tx := c.begin()
+		id, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
+		c.must(err)
+		c.fence(fence)
+		_, err = c.client.Task(c.ctx, id)
+		c.wantError(err, anchor.ErrTaskNotFound)
+		c.must(tx.Commit(c.ctx))
+		c.endsAs(id, anchor.StatusCompleted)
+	}},
+	{"tx-many", "RunManyWithTx enqueues all of its tasks or none.", func(c *Check) {
+		task := c.one(nil)
+		tx := c.begin()
+		_, err := task.RunManyWithTx(c.ctx, c.client, tx, []*Params{{N: 1}, {N: 2}})
+		c.must(err)
+		c.must(tx.Rollback(c.ctx))
+		c.equal("pending tasks after Rollback", 0, c.pending(task))
+		tx = c.begin()
+		_, err = task.RunManyWithTx(c.ctx, c.client, tx, []*Params{{N: 1}, {N: 2}})
+		c.must(err)
+		c.must(tx.Commit(c.ctx))
+		c.equal("pending tasks after Commit", 2, c.pending(task))
+	}},
+	{"tx-savepoint", "A savepoint that is rolled back takes its tasks with it, and leaves the others.", func(c *Check) {
+		task := c.one(nil)
+		tx := c.begin()
+		_, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
+		c.must(err)
+		savepoint, err := tx.Begin(c.ctx)
+		c.must(err)
+		_, err = task.RunWithTx(c.ctx, c.client, savepoint, &Params{})
+		c.must(err)
+		c.must(savepoint.Rollback(c.ctx))
+		c.must(tx.Commit(c.ctx))
+		c.equal("pending tasks", 1, c.pending(task))
+	}},
+	{"tx-ended", "Nothing is enqueued in a transaction that has ended.", func(c *Check) {
+		task := c.one(nil)
+		tx := c.begin()
+		c.must(tx.Commit(c.ctx))
+		_, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
+		c.wantError(err, pgx.ErrTxClosed)
+	}},
+	{"tx-cancel-rollback", "What a transaction cancels goes on when that rolls back.", func(c *Check) {
+		task := c.one(nil)
+		id := c.enqueue(task)
+		tx := c.begin()
+		c.must(c.client.CancelWithTx(c.ctx, tx, id))
+		c.must(tx.Rollback(c.ctx))
+		c.wantStatus(id, anchor.StatusPending)
+	}},
+	{"tx-cancel-commit", "What a transaction cancels is cancelled when that commits.", func(c *Check) {
+		task := c.one(nil)
+		id := c.enqueue(task)
+		tx := c.begin()
+		c.must(c.client.CancelWithTx(c.ctx, tx, id))
+		c.wantStatus(id, anchor.StatusPending)
+		c.must(tx.Commit(c.ctx))
+		c.wantStatus(id, anchor.StatusCancelled)
+	}},
+	{"handler-tx-commits", "What a handler enqueues through its tx is there when its task has completed.", func(c *Check) {
+		parent, child := c.family(func() error { return nil })
+		c.equal("status", anchor.StatusCompleted, c.worked(parent).Status)
+		c.equal("pending children", 1, c.pending(child))
+	}},
+	{"handler-tx-of-a-failure", "What a failed attempt enqueued through its tx is not there.", func(c *Check) {
+		parent, child := c.family(func() error { return errBroken })
+		c.equal("status", anchor.StatusFailed, c.worked(parent).Status)
+		c.equal("pending children", 0, c.pending(child))
+	}},
+	{"handler-tx-of-a-panic", "What a panicking attempt enqueued through its tx is not there.", func(c *Check) {
+		parent, child := c.family(func() error { panic("broken") })
+		c.equal("status", anchor.StatusFailed, c.worked(parent).Status)
+		c.equal("pending children", 0, c.pending(child))
+	}},
+	{"handler-tx-once", "A task that completes in its second attempt has written once.", func(c *Check) {
+		var attempts values[int]
+		parent, child := c.family(func() error {
+			if attempts.add(1) == 1 {
+				return errBroken
+			}
+			return nil
+		})
+		c.equal("status", anchor.StatusCompleted, c.worked(parent).Status)
+		c.equal("pending children", 1, c.pending(child))
+	}},
+	{"handler-tx-is-the-worker's", "A handler can neither commit nor roll back its tx.", func(c *Check) {
+		task := c.one(func(ctx context.Context, tx pgx.Tx, _ *Params) error {
+			if tx.Commit(ctx) == nil || tx.Rollback(ctx) == nil {
+				return errors.New("it could")
+			}
+			return nil
+		})
+		c.wantMessages(c.worked(task))
+	}},
+	{"handler-tx-savepoint", "A handler's savepoint that is rolled back takes its tasks with it.", func(c *Check) {
+		child := c.task(nil)
+		parent := c.task(func(ctx context.Context, tx pgx.Tx, _ *Params) error {
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+				_, err := child.RunWithTx(ctx, c.client, tx, &Params{})
+				return errors.Join(err, errBroken)
+			})
+			if !errors.Is(err, errBroken) {
+				return err
+			}
+			_, err = child.RunWithTx(ctx, c.client, tx, &Params{})
+			return err
+		})
+		c.know(parent, child)
+		c.equal("status", anchor.StatusCompleted, c.worked(parent).Status)
+		c.equal("pending children", 1, c.pending(child))
+	}},
+}

@@ -1,0 +1,95 @@
+package anchor
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// The schema of benchPlain says no more than encoding/json sees to; that of benchTyped has what a typical task has.
+type (
+	benchPlain struct {
+		UserID     int32             `json:"userId"`
+		TemplateID string            `json:"templateId"`
+		SendAt     time.Time         `json:"sendAt"`
+		Labels     map[string]string `json:"labels,omitempty"`
+	}
+	benchTyped struct {
+		UserID     int32     `json:"userId" jsonschema:"minimum=1"`
+		TemplateID string    `json:"templateId" jsonschema:"minLength=1,maxLength=64"`
+		Locale     string    `json:"locale" jsonschema:"enum=en,enum=de,enum=fr"`
+		SendAt     time.Time `json:"sendAt"`
+		Retries    int       `json:"retries,omitempty"`
+	}
+)
+
+func benchTask[P any](b *testing.B) *registeredTask {
+	b.Helper()
+	task := Define[P]("Bench", nil)
+	client, err := New(NewMemoryStore(), WithTasks(task))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return client.tasks["Bench"]
+}
+
+// BenchmarkEnqueueValidation is what Run spends on parameters before they go to the store, with validation and
+// without it.
+func BenchmarkEnqueueValidation(b *testing.B) {
+	now := time.Date(2025, 1, 2, 3, 4, 5, 6, time.UTC)
+	for _, c := range []struct {
+		name   string
+		task   *registeredTask
+		params any
+	}{
+		{"plain", benchTask[benchPlain](b), &benchPlain{UserID: 7, TemplateID: "welcome", SendAt: now, Labels: map[string]string{"a": "b"}}},
+		{"typed", benchTask[benchTyped](b), &benchTyped{UserID: 7, TemplateID: "welcome", Locale: "de", SendAt: now}},
+	} {
+		b.Run(fmt.Sprintf("%s/encode", c.name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := encodeParams("Bench", c.params); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%s/encode and validate", c.name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.task.encode(c.params); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		raw, err := c.task.encode(c.params)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("%s/decode", c.name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.task.decode(raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%s/decode and validate", c.name), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.task.load(raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDeclare is what a task costs a program's start.
+func BenchmarkDeclare(b *testing.B) {
+	for b.Loop() {
+		task := Define[benchTyped]("Bench", nil)
+		if _, err := New(NewMemoryStore(), WithTasks(task)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

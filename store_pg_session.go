@@ -1,0 +1,290 @@
+package anchor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// sessionConnections is what a worker needs at most at one time beside its listener: a claim, a flush of
+// finishes, a heartbeat, maintenance and the ticker.
+const sessionConnections = 5
+
+// pgSession is a worker's life in the store. Its own small pool keeps handlers from starving it.
+type pgSession struct {
+	store  *PGStore
+	pool   *pgxpool.Pool
+	floors claimFloors
+	names  internedStrings
+
+	mu     sync.Mutex // guards worker.id and lost
+	worker workerRecord
+	lost   []lostToken
+
+	hints        chan wakeup
+	stopListener context.CancelFunc
+	listener     sync.WaitGroup
+}
+
+var _ session = (*pgSession)(nil)
+
+const insertWorker = `insert into {schema}.anchor_workers (id, host, pid, slots, names, queues, lease_until, crons)
+values ($1::uuid, $2::text, $3::integer, $4::integer, $5::text[], nullif($6::text[], '{}'), clock_timestamp() + $7::bigint * interval '1 microsecond', $8::text::jsonb)`
+
+func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if err := s.checkVersion(ctx); err != nil {
+		return nil, err
+	}
+	config := s.pool.Config()
+	config.MaxConns, config.MinConns, config.MinIdleConns = sessionConnections, 0, 0
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("anchor: open the worker's connections: %w", err)
+	}
+	p := &pgSession{store: s, worker: w, pool: pool, names: internedStrings{}, hints: make(chan wakeup, wakeupBuffer)}
+	if err := p.register(ctx, w.id); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if !s.pollingOnly {
+		listenCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		p.stopListener = cancel
+		p.listener.Go(func() { (&pgListener{pool: s.pool, channel: s.channel(), out: p.hints}).run(listenCtx) })
+	}
+	return p, nil
+}
+
+func (p *pgSession) wakeups() <-chan wakeup { return p.hints }
+
+func (p *pgSession) register(ctx context.Context, id string) error {
+	w := p.worker
+	crons, err := json.Marshal(w.crons)
+	if err != nil {
+		return err
+	}
+	return storeError("register the worker", onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, p.store.sql(insertWorker), id, w.host, w.pid, w.slots, w.names, w.queues, w.lease.Microseconds(), string(crons))
+		return err
+	}))
+}
+
+// id is the worker that this session claims for at the moment.
+func (p *pgSession) id() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.worker.id
+}
+
+const heartbeatWorker = `select alive, cancelled from {schema}.anchor_heartbeat($1::uuid, $2::bigint)`
+
+func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(callTimeout, max(p.worker.lease/2, time.Second)))
+	defer cancel()
+	beat := heartbeat{workerID: p.id()}
+	alive := false
+	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+		if over {
+			_, err := conn.Exec(ctx, p.store.sql(endLease), beat.workerID)
+			return err
+		}
+		return conn.QueryRow(ctx, p.store.sql(heartbeatWorker), beat.workerID, p.worker.lease.Microseconds()).Scan(&alive, &beat.cancelled)
+	})
+	if err != nil {
+		return beat, storeError("renew the lease", err)
+	}
+	if !alive {
+		beat = heartbeat{workerID: newWorkerID()}
+		if err := p.register(ctx, beat.workerID); err != nil {
+			return beat, err
+		}
+		p.mu.Lock()
+		p.worker.id = beat.workerID
+		p.mu.Unlock()
+	}
+	_ = p.disownLost(ctx) // tried again with the next one
+	return beat, nil
+}
+
+const (
+	completeTasks = `select {schema}.anchor_complete($1::bigint[], $2::bigint[])`
+	settleTasks   = `select {schema}.anchor_settle($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])`
+)
+
+func (o outcome) String() string {
+	return [...]string{"completed", "retried", "failed", "released", "cancelled"}[o]
+}
+
+func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int64, error) {
+	// Every statement locks in the order of ids, so that none of ours wait for each other in a circle.
+	slices.SortFunc(batch, func(a, b finishedAttempt) int { return cmp.Compare(a.task.id, b.task.id) })
+	var completed, settled pgFinishes
+	for _, f := range batch {
+		if f.outcome == outcomeCompleted {
+			completed.add(f)
+		} else {
+			settled.add(f)
+			settled.outcomes = append(settled.outcomes, f.outcome.String())
+			settled.after = append(settled.after, f.after.Microseconds())
+			settled.messages = append(settled.messages, nullText(f.message))
+		}
+	}
+	var lost []int64
+	if len(completed.ids) > 0 {
+		ids, err := p.finishIDs(ctx, completeTasks, completed.ids, completed.tokens)
+		if err != nil {
+			return nil, storeError("complete tasks", err)
+		}
+		lost = ids
+	}
+	if len(settled.ids) > 0 {
+		ids, err := p.finishIDs(ctx, settleTasks, settled.ids, settled.tokens, settled.outcomes, settled.after, settled.messages)
+		if err != nil {
+			return nil, storeError("settle tasks", err)
+		}
+		lost = append(lost, ids...)
+	}
+	return lost, nil
+}
+
+// pgFinishes are the arrays of one statement.
+type pgFinishes struct {
+	ids, tokens, after []int64
+	outcomes           []string
+	messages           []*string
+}
+
+func (f *pgFinishes) add(finished finishedAttempt) {
+	f.ids = append(f.ids, finished.task.id)
+	f.tokens = append(f.tokens, finished.task.token)
+}
+
+func nullText(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// finishIDs runs a statement that answers the ids of lost claims. A row that another transaction has just moved to
+// another partition fails the whole statement with 40001; run again, it no longer meets that row.
+func (p *pgSession) finishIDs(ctx context.Context, statement string, args ...any) (lost []int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for {
+		err = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+			return conn.QueryRow(ctx, p.store.sql(statement), args...).Scan(&lost)
+		})
+		if !isConflict(err) || ctx.Err() != nil {
+			return lost, err
+		}
+	}
+}
+
+const takeBackTasks = `select id, status, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
+from {schema}.anchor_take_back($1::uuid, $2::bigint, $3::text[], $4::integer)`
+
+func (p *pgSession) takeBack(ctx context.Context, names []string, limit int) (takenBack, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	worker, token := p.id(), newToken()
+	var taken takenBack
+	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+		taken = takenBack{} // of a try that was rolled back
+		return p.readTakenBack(ctx, conn, &taken, worker, token, names, limit)
+	})
+	if outcomeUnknown(err) {
+		p.remember(lostToken{worker: worker, token: token})
+	}
+	if err != nil {
+		return takenBack{}, storeError("take back tasks", err)
+	}
+	return taken, nil
+}
+
+func (p *pgSession) readTakenBack(ctx context.Context, db querier, taken *takenBack, worker string, token int64, names []string, limit int) error {
+	rows, err := db.Query(ctx, p.store.sql(takeBackTasks), worker, token, names, limit)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		task := &claimedTask{token: token, workerID: worker, exhausted: true}
+		var status, spec string
+		var tag, attributes *string
+		if err := rows.Scan(&task.id, &status, &task.name, &task.queue, &task.priority, &task.attempt, &task.maxAttempts,
+			&task.createdAt, &task.nextRun, &task.startedAt, &tag, &spec, &attributes); err != nil {
+			return err
+		}
+		taken.count++
+		if Status(status) != StatusRunning {
+			continue
+		}
+		task.params = []byte(spec)
+		if tag != nil {
+			task.tag = *tag
+		}
+		if attributes != nil {
+			task.attributes = []byte(*attributes)
+		}
+		taken.exhausted = append(taken.exhausted, task)
+	}
+	return rows.Err()
+}
+
+// newToken is random and positive: two claims of one task never share it.
+func newToken() int64 { return rand.Int64N(1<<62) + 1 }
+
+const (
+	lockPruning = `select pg_try_advisory_xact_lock(1634624362, hashtext($1))`
+	pruneTasks  = `select {schema}.anchor_prune()`
+)
+
+func (p *pgSession) prune(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return storeError("prune", pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, lockPruning, p.store.schema).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		// What may lock others out comes last.
+		if _, err := tx.Exec(ctx, p.store.sql(pruneCronRuns)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, p.store.sql(pruneTasks))
+		return err
+	}))
+}
+
+const deleteWorker = `delete from {schema}.anchor_workers w where w.id = $1::uuid
+and not exists (select from {schema}.anchor_tasks_hot t where t.worker_id = w.id and t.status = 'running')`
+
+// endLease lets others take what this worker still holds without waiting for the lease.
+const endLease = `update {schema}.anchor_workers set lease_until = clock_timestamp() where id = $1::uuid and taken_back_at is null`
+
+func (p *pgSession) close(ctx context.Context) error {
+	if p.stopListener != nil {
+		p.stopListener()
+	}
+	p.listener.Wait()
+	defer p.pool.Close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_ = p.disownLost(ctx) // what it cannot give back, the end of the lease frees
+	tag, err := p.pool.Exec(ctx, p.store.sql(deleteWorker), p.id())
+	if err == nil && tag.RowsAffected() == 0 {
+		_, err = p.pool.Exec(ctx, p.store.sql(endLease), p.id())
+	}
+	return storeError("sign the worker off", err)
+}

@@ -1,0 +1,143 @@
+package anchortest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/anchor-go/anchor"
+	"github.com/anchor-go/anchor/internal/seam"
+)
+
+// Harness is a client with a worker that runs when it is told to. It is made by [Run] and [RunPostgres], and its
+// methods are for the goroutine of the test; the faults may be called by handlers as well.
+type Harness struct {
+	// Client is what the program under test takes. Do not call Work of it; [Harness.Drain] does.
+	Client *anchor.Client
+
+	t     testing.TB
+	ctx   context.Context
+	watch *watch
+	store *anchor.MemoryStore // nil over a database
+	pool  *pgxpool.Pool       // nil in memory
+	poll  time.Duration
+}
+
+// Run runs a test over a store in memory, in a [testing/synctest] bubble: time stands still while something runs,
+// starts at midnight of 2000-01-01 UTC, and is moved by [Harness.Advance]. The client knows tasks. The jitter of
+// retries is the same in every run. Nothing outside is needed, and t may be parallel; but within test there is no
+// t.Run and no t.Parallel.
+//
+// The failure of a test prints the timeline of its tasks. A test that leaves a goroutine behind fails with the
+// goroutine named.
+func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyTask) {
+	t.Helper()
+	bubble := ""
+	defer func() {
+		reason := recover()
+		if reason == nil {
+			return
+		}
+		if bubble == "" || !strings.HasPrefix(fmt.Sprint(reason), "deadlock: ") {
+			panic(reason)
+		}
+		t.Fatalf("anchortest: %v; these goroutines are left:\n%s", reason, leftIn(bubble))
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		bubble = ownBubble()
+		store := anchor.NewMemoryStore()
+		h := newHarness(t, store, tasks)
+		h.store, h.poll = store, time.Hour
+		h.watch.recording = true
+		defer h.reportFailure()
+		h.declare()
+		test(t, h)
+	})
+}
+
+func newHarness(t testing.TB, store anchor.Store, tasks []anchor.AnyTask) *Harness {
+	t.Helper()
+	h := &Harness{t: t, ctx: t.Context(), watch: newWatch()}
+	watched := seam.Anchor.Watch(store, h.watch).(anchor.Store)
+	client, err := anchor.New(watched, anchor.WithTasks(tasks...), anchor.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatalf("anchortest: %v", err)
+	}
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(1, 2))
+	seam.Anchor.Tune(client, func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return random.Float64()
+	}, h.watch.attemptFailed)
+	h.Client = client
+	return h
+}
+
+func (h *Harness) reportFailure() {
+	if h.t.Failed() {
+		h.t.Logf("the timeline of the tasks:\n%s", h.Timeline())
+	}
+}
+
+// declare lets a worker store the schedules that the tasks declare.
+func (h *Harness) declare() {
+	if seam.Anchor.CanWork(h.Client) {
+		h.drive(0)
+	}
+}
+
+// Begin starts a transaction, for RunWithTx and for what the program writes itself. In memory it records its
+// statements as that of a handler does; over a database it is one of the pool's.
+func (h *Harness) Begin() pgx.Tx {
+	h.t.Helper()
+	if h.pool != nil {
+		tx, err := h.pool.Begin(h.ctx)
+		if err != nil {
+			h.t.Fatalf("anchortest: Begin: %v", err)
+		}
+		return tx
+	}
+	tx, err := h.store.Begin(h.ctx)
+	if err != nil {
+		h.t.Fatalf("anchortest: Begin: %v", err)
+	}
+	return newRecordedTx(h.watch, tx, 0)
+}
+
+// ownBubble is what the stack traces of this goroutine's bubble have in their first line.
+func ownBubble() string {
+	var buffer [256]byte
+	header, _, _ := strings.Cut(string(buffer[:runtime.Stack(buffer[:], false)]), "\n")
+	_, bubble, _ := strings.Cut(header, "synctest bubble ")
+	number, _, found := strings.Cut(bubble, "]")
+	if !found {
+		return ""
+	}
+	return "synctest bubble " + number + "]"
+}
+
+// leftIn tells of each goroutine of a bubble what it does and who started it.
+func leftIn(bubble string) string {
+	buffer := make([]byte, 1<<20)
+	buffer = buffer[:runtime.Stack(buffer, true)]
+	var left strings.Builder
+	for trace := range strings.SplitSeq(string(buffer), "\n\n") {
+		header, frames, _ := strings.Cut(trace, "\n")
+		if !strings.Contains(header, bubble) || strings.Contains(trace, "testing/synctest.Test(") {
+			continue
+		}
+		fmt.Fprintf(&left, "%s\n%s\n\n", header, strings.TrimSpace(frames))
+	}
+	return left.String()
+}

@@ -1,0 +1,115 @@
+package anchor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	firstFailBackoff = 50 * time.Millisecond
+	lastFailBackoff  = 2 * time.Second
+
+	// maxHookCalls bounds how often a hook is called whose transaction cannot commit.
+	maxHookCalls = 5
+)
+
+// failForGood records the final failure of a task together with what its hook writes. params is nil when they were
+// not decoded yet; when today's type forbids them, there is no hook to call.
+func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy taskPolicy, params any, failure error) {
+	message := cleanMessage(failure.Error())
+	hook := def.onFailed
+	if hook != nil && params == nil {
+		decoded, err := def.load(task.params)
+		if err != nil {
+			hook = nil
+		}
+		params = decoded
+	}
+	if hook == nil && !task.exhausted {
+		w.finisher.add(finishedAttempt{task: task, outcome: outcomeFailed, message: message})
+		return
+	}
+	var call func(ctx context.Context, tx pgx.Tx) error
+	calls := 0
+	if hook != nil {
+		call = func(_ context.Context, tx pgx.Tx) error {
+			calls++
+			return callHook(w.running.base, policy.timeout, w.options.handlerGrace, task, func(ctx context.Context) error {
+				return hook(ctx, tx, Failure{
+					TaskID: task.id, Name: task.name, Queue: task.queue, Attempt: int(task.attempt), Err: failure, At: time.Now(),
+				}, params)
+			})
+		}
+	}
+	backoff := firstFailBackoff
+	certain := true
+	for w.lease.holds(task.workerID) {
+		err := w.session.fail(context.WithoutCancel(w.running.base), task, message, w.idleLimit(policy.timeout), call)
+		switch {
+		case err == nil:
+			def.metrics.settled(task, outcomeFailed)
+			return
+		case errors.Is(err, ErrClaimLost):
+			if certain {
+				w.claimsLost([]int64{task.id})
+			}
+			return
+		case errors.Is(err, errHookInterrupted):
+			return // the lease ends with this worker, and another one calls the hook
+		case call != nil && (calls >= maxHookCalls && !isConflict(err) || errors.Is(err, errHookStuck) || errors.Is(err, errHookRowsOpen) || errors.Is(err, errHandlerTxEnded)):
+			call = nil
+			message = cleanMessage(message + "\n\nfailure hook: " + err.Error())
+		default:
+			certain = certain && !outcomeUnknown(err)
+			w.trouble("recording a final failure failed, trying again", err, "id", task.id)
+			time.Sleep(backoff)
+			backoff = min(2*backoff, lastFailBackoff)
+		}
+	}
+	if certain {
+		w.claimsLost([]int64{task.id})
+	}
+}
+
+// errHookInterrupted is the end of a hook that the shutdown has cut short: the failure is recorded elsewhere.
+var errHookInterrupted = errors.New("anchor: the worker shut down during the failure hook")
+
+// callHook calls a hook in a goroutine of its own, so that neither a panic nor Goexit nor a hook that ignores its
+// context harms the executor.
+func callHook(ctx context.Context, timeout, grace time.Duration, task *claimedTask, hook func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, taskContextKey{}, task), timeout, ErrTimeout)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() {
+			if value := recover(); value != nil {
+				err = &panicError{value, debug.Stack()}
+			}
+			ended <- err
+		}()
+		err = hook(ctx)
+	}()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), ErrShutdown) {
+			grace = shutdownGrace
+		}
+		select {
+		case err = <-ended:
+		case <-time.After(grace):
+			err = fmt.Errorf("%w of %v", errHookStuck, timeout)
+		}
+	}
+	if err != nil && errors.Is(context.Cause(ctx), ErrShutdown) {
+		return errors.Join(errHookInterrupted, err)
+	}
+	return err
+}
