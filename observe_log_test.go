@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestSecretsReachNeitherLogNorMetrics(t *testing.T) {
 	ways := []string{"none", "error", "joined", "panic", "panic with an error", "sql", "swallowed sql", "timeout", "deaf"}
 	var ids []int64
 	for _, how := range ways {
-		ids = append(ids, enqueue(rig, client, task, &canaryParams{how + canary}))
+		ids = append(ids, enqueue(rig, client, task, &canaryParams{how + canary}, WithUniqueTag(how+canary)))
 	}
 	rig.exec(`insert into anchor_tasks (name, spec) values ('Leak', '{"unknown": "` + canary + `"}')`)
 	for i, id := range ids {
@@ -74,8 +75,14 @@ func TestSecretsReachNeitherLogNorMetrics(t *testing.T) {
 		if ways[i] == "none" {
 			want = StatusCompleted
 		}
-		if info := rig.ended(client, id); info.Status != want {
+		info := rig.ended(client, id)
+		if info.Status != want {
 			t.Errorf("%s: %s, want %s", ways[i], info.Status, want)
+		}
+		// They are on record with the task: each way but these has let the secret out.
+		stored := fmt.Sprint(info.Errors)
+		if quiet := []string{"none", "swallowed sql", "deaf"}; !slices.Contains(quiet, ways[i]) && !strings.Contains(stored, canary) {
+			t.Errorf("%s: the errors on record do not have the secret: %s", ways[i], stored)
 		}
 	}
 	rig.ended(client, ids[len(ids)-1]+1)
