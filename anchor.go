@@ -34,8 +34,9 @@
 // A task is pending, running, and at last completed, failed or cancelled. It goes to a queue ([WithQueue]), where the
 // lower [WithPriority] comes first, then what was due first. [WithDelay] and [WithStartAt] make it due later,
 // [WithUniqueTag] refuses a second one of its tag. [Client.Work] runs handlers, by default a hundred at a time, in as
-// many processes as you like. [Client.Task], [Client.Tasks] and [Client.Stats] look; [Client.Cancel], [Client.Retry]
-// and [Client.PauseQueue] step in; [Client.Wait] waits for the end of a task.
+// many processes as you like. [Client.Task], [Client.Tasks], [Client.Stats] and [Client.Workers] look, [Client.Explain]
+// tells why a task is not running; [Client.Cancel], [Client.Retry] and [Client.PauseQueue] step in; [Client.Wait] waits
+// for the end of a task. A client needs no tasks for any of this.
 //
 // A completed task is kept for 24 to 28 hours, a failed or cancelled one for 7 days, and dropped then by whichever worker runs.
 // [MemoryStore] keeps the newest 100,000 completed ones at most.

@@ -62,6 +62,8 @@ type Stats struct {
 type QueueStats struct {
 	Queue  string `json:"queue"`
 	Paused bool   `json:"paused"`
+	// PausedSince is zero when it is not paused.
+	PausedSince time.Time `json:"pausedSince,omitzero"`
 	// Ready are pending and due, Scheduled pending and not due yet.
 	Ready     int64 `json:"ready"`
 	Scheduled int64 `json:"scheduled"`

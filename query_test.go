@@ -174,7 +174,7 @@ func TestStats(t *testing.T) {
 			{Queue: "other", Paused: true, Ready: 1},
 			{Queue: "slow", Ready: 1, Scheduled: 1},
 		}
-		if diff := cmp.Diff(want, stats.Queues, cmpopts.IgnoreFields(anchor.QueueStats{}, "OldestReady")); diff != "" {
+		if diff := cmp.Diff(want, stats.Queues, cmpopts.IgnoreFields(anchor.QueueStats{}, "OldestReady", "PausedSince")); diff != "" {
 			t.Errorf("queues (-want +got):\n%s", diff)
 		}
 		for _, queue := range stats.Queues {

@@ -27,6 +27,9 @@ type Store interface {
 	task(ctx context.Context, id int64) (*TaskInfo, error)
 	tasks(ctx context.Context, q TaskQuery) ([]*TaskInfo, error)
 	stats(ctx context.Context) (*Stats, error)
+	// explain answers ErrTaskNotFound, too.
+	explain(ctx context.Context, id int64) (*taskFacts, error)
+	workerInfos(ctx context.Context) ([]*WorkerInfo, error)
 
 	// cancel ends a pending task, or asks the worker of a running one to. tx is nil outside a transaction.
 	cancel(ctx context.Context, tx pgx.Tx, id int64) error

@@ -189,6 +189,11 @@ func (s *MemoryStore) setPaused(ctx context.Context, queue string, paused bool) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queue(queue)
+	if !paused {
+		q.pausedSince = time.Time{}
+	} else if !q.paused {
+		q.pausedSince = time.Now()
+	}
 	q.paused = paused
 	if !paused {
 		for _, session := range s.sessions {

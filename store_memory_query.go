@@ -72,7 +72,7 @@ func (s *MemoryStore) stats(ctx context.Context) (*Stats, error) {
 }
 
 func (q *memoryQueue) stats(now time.Time) QueueStats {
-	stats := QueueStats{Queue: q.name, Paused: q.paused, Running: int64(q.running), Failed: int64(q.failed)}
+	stats := QueueStats{Queue: q.name, Paused: q.paused, PausedSince: shown(q.pausedSince), Running: int64(q.running), Failed: int64(q.failed)}
 	count := func(t *memoryTask) {
 		if t.nextRun.After(now) {
 			stats.Scheduled++

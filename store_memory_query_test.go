@@ -59,6 +59,7 @@ func TestMemoryStoreStats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newMemoryFixture(t)
+		paused := time.Now().Local()
 		must(t, f.store.setPaused(t.Context(), "empty", true))
 		f.enqueue(after(time.Minute), named("nobody"))
 		f.enqueue(after(time.Hour))
@@ -79,7 +80,7 @@ func TestMemoryStoreStats(t *testing.T) {
 		want := &Stats{Queues: []QueueStats{
 			{Queue: "bulk", Failed: 1},
 			{Queue: "default", Ready: 1, Scheduled: 1, OldestReady: 30 * time.Second},
-			{Queue: "empty", Paused: true},
+			{Queue: "empty", Paused: true, PausedSince: paused},
 			{Queue: "mail", Running: 1},
 		}}
 		if diff := cmp.Diff(want, stats); diff != "" {

@@ -7,13 +7,14 @@ import (
 
 // memoryQueue holds the pending tasks of one queue, in lanes, and counts its others.
 type memoryQueue struct {
-	name    string
-	paused  bool
-	lanes   map[laneKey]*memoryLane
-	pending int                      // in the lanes
-	locked  map[*memoryTask]struct{} // pending, but being cancelled by an open transaction, and in no lane
-	running int
-	failed  int
+	name        string
+	paused      bool
+	pausedSince time.Time
+	lanes       map[laneKey]*memoryLane
+	pending     int                      // in the lanes
+	locked      map[*memoryTask]struct{} // pending, but being cancelled by an open transaction, and in no lane
+	running     int
+	failed      int
 }
 
 // laneKey splits a queue by what a claim may leave out, so that nothing that it leaves out stands before

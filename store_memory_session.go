@@ -14,6 +14,7 @@ const memoryHints = 256
 type memoryWorker struct {
 	record     workerRecord
 	session    *memorySession
+	startedAt  time.Time
 	leaseUntil time.Time
 	held       map[int64]*memoryTask
 	// gone is set when its lease was found over, or its session is closed: what it holds may be taken, and it
@@ -66,7 +67,7 @@ func nameSet(names []string) map[string]bool {
 
 // register begins the life of a worker. The caller has the mutex.
 func (s *memorySession) register(record workerRecord, now time.Time) {
-	s.worker = &memoryWorker{record: record, session: s, leaseUntil: now.Add(record.lease), held: make(map[int64]*memoryTask)}
+	s.worker = &memoryWorker{record: record, session: s, startedAt: now, leaseUntil: now.Add(record.lease), held: make(map[int64]*memoryTask)}
 	s.store.workers = append(s.store.workers, s.worker)
 }
 

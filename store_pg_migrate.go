@@ -141,6 +141,15 @@ func (s *PGStore) newerSchema(version int) error {
 	return fmt.Errorf("the schema %q is at version %d, this library knows up to %d: upgrade the library", s.schema, version, len(migrations))
 }
 
+// CheckMigrated changes nothing: it returns an error where errors.Is(err, ErrNotMigrated) is true unless the schema is
+// at the version that this library needs. [Client.Work] begins with it.
+func (s *PGStore) CheckMigrated(ctx context.Context) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	return s.checkVersion(ctx)
+}
+
 // checkVersion answers ErrNotMigrated unless the schema is the one that this library needs.
 func (s *PGStore) checkVersion(ctx context.Context) error {
 	version, err := s.version(ctx, s.pool)

@@ -188,6 +188,22 @@ func TestMigrateRefusesANewerSchema(t *testing.T) {
 	err := newClient(t, store, anchor.Define("Obey", obeyLetter)).Work(t.Context())
 	wantIs(t, err, anchor.ErrNotMigrated)
 	wantText(t, err, "version 1000")
+	wantIs(t, store.CheckMigrated(t.Context()), anchor.ErrNotMigrated)
+}
+
+func TestCheckMigrated(t *testing.T) {
+	t.Parallel()
+	store, pool := postgresStore(t)
+	if err := store.CheckMigrated(t.Context()); err != nil {
+		t.Error(err)
+	}
+	mustExec(t, pool, "delete from anchor_migrations where version > 1")
+	err := store.CheckMigrated(t.Context())
+	wantIs(t, err, anchor.ErrNotMigrated)
+	wantText(t, err, "is at version 1,", "call Migrate")
+	if err := anchor.NewPGStore(nil).CheckMigrated(t.Context()); err == nil {
+		t.Error("no error although there is no pool")
+	}
 }
 
 func TestEveryCallOnAnEmptyDatabaseSaysNotMigrated(t *testing.T) {
@@ -195,7 +211,8 @@ func TestEveryCallOnAnEmptyDatabaseSaysNotMigrated(t *testing.T) {
 	pool := openPool(t, testdb.New(t))
 	task := anchor.Define("Obey", obeyLetter)
 	for _, opts := range [][]anchor.PGOption{nil, {anchor.WithSchema("jobs")}} {
-		client := newClient(t, anchor.NewPGStore(pool, opts...), task)
+		store := anchor.NewPGStore(pool, opts...)
+		client := newClient(t, store, task)
 		ctx := t.Context()
 		for name, call := range map[string]func() error{
 			"Run":         func() error { _, err := task.Run(ctx, client, &letter{}); return err },
@@ -205,6 +222,9 @@ func TestEveryCallOnAnEmptyDatabaseSaysNotMigrated(t *testing.T) {
 			"Tasks":       func() error { _, err := client.Tasks(ctx, anchor.TaskQuery{}); return err },
 			"Wait":        func() error { _, err := client.Wait(ctx, 1); return err },
 			"Stats":       func() error { _, err := client.Stats(ctx); return err },
+			"Explain":     func() error { _, err := client.Explain(ctx, 1); return err },
+			"Workers":     func() error { _, err := client.Workers(ctx); return err },
+			"Check":       func() error { return store.CheckMigrated(ctx) },
 			"Cancel":      func() error { return client.Cancel(ctx, 1) },
 			"Retry":       func() error { return client.Retry(ctx, 1) },
 			"ReleaseTag":  func() error { return client.ReleaseTag(ctx, "t") },

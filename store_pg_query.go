@@ -85,13 +85,18 @@ func (s *PGStore) readTasksOn(ctx context.Context, db querier, statement string,
 	if err != nil || len(tasks) == 0 {
 		return tasks, err
 	}
+	return tasks, s.readErrors(ctx, db, tasks)
+}
+
+// readErrors adds their errors to tasks.
+func (s *PGStore) readErrors(ctx context.Context, db querier, tasks []*TaskInfo) error {
 	ids, byID := make([]int64, len(tasks)), make(map[int64]*TaskInfo, len(tasks))
 	for i, task := range tasks {
 		ids[i], byID[task.ID] = task.ID, task
 	}
-	rows, err = db.Query(ctx, s.sql(selectErrors), ids)
+	rows, err := db.Query(ctx, s.sql(selectErrors), ids)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var id int64
 	var failure AttemptError
@@ -99,7 +104,7 @@ func (s *PGStore) readTasksOn(ctx context.Context, db querier, statement string,
 		byID[id].Errors = append(byID[id].Errors, failure)
 		return nil
 	})
-	return tasks, err
+	return err
 }
 
 func scanTask(row pgx.CollectableRow) (*TaskInfo, error) {
@@ -112,23 +117,28 @@ func scanTask(row pgx.CollectableRow) (*TaskInfo, error) {
 		return nil, err
 	}
 	task.Params = json.RawMessage(params)
-	if started != nil {
-		task.StartedAt = *started
-	}
-	if finished != nil {
-		task.FinishedAt = *finished
-	}
-	if attributes != nil {
-		var differing taskAttributes
-		if json.Unmarshal([]byte(*attributes), &differing) == nil {
-			task.ScheduledFor = differing.ScheduledFor
-		}
-	}
+	task.StartedAt, task.FinishedAt, task.ScheduledFor = orZero(started), orZero(finished), scheduledFor(attributes)
 	return &task, nil
 }
 
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// scheduledFor reads the tick in a task's attributes.
+func scheduledFor(attributes *string) time.Time {
+	var differing taskAttributes
+	if attributes == nil || json.Unmarshal([]byte(*attributes), &differing) != nil {
+		return time.Time{}
+	}
+	return differing.ScheduledFor
+}
+
 // selectStats reads the hot and the kept slot once.
-const selectStats = `select coalesce(t.queue, q.name), coalesce(q.paused, false),
+const selectStats = `select coalesce(t.queue, q.name), coalesce(q.paused, false), q.updated_at,
   coalesce(sum(t.ready), 0)::bigint, coalesce(sum(t.scheduled), 0)::bigint, coalesce(sum(t.running), 0)::bigint, coalesce(sum(t.failed), 0)::bigint,
   coalesce(extract(epoch from clock_timestamp() - min(t.oldest)) * 1e6, 0)::bigint
 from (
@@ -139,8 +149,8 @@ from (
   from {schema}.anchor_tasks_hot group by queue
   union all
   select queue, 0, 0, 0, count(*), null from {schema}.anchor_tasks_kept where status = 'failed' group by queue) t
-full join (select name, paused from {schema}.anchor_queues where paused) q on q.name = t.queue
-group by 1, 2 order by 1`
+full join (select name, paused, updated_at from {schema}.anchor_queues where paused) q on q.name = t.queue
+group by 1, 2, 3 order by 1`
 
 func (s *PGStore) stats(ctx context.Context) (*Stats, error) {
 	if err := s.check(); err != nil {
@@ -153,8 +163,9 @@ func (s *PGStore) stats(ctx context.Context) (*Stats, error) {
 	stats := &Stats{}
 	var q QueueStats
 	var oldest int64
-	_, err = pgx.ForEachRow(rows, []any{&q.Queue, &q.Paused, &q.Ready, &q.Scheduled, &q.Running, &q.Failed, &oldest}, func() error {
-		q.OldestReady = time.Duration(oldest) * time.Microsecond
+	var paused *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&q.Queue, &q.Paused, &paused, &q.Ready, &q.Scheduled, &q.Running, &q.Failed, &oldest}, func() error {
+		q.OldestReady, q.PausedSince = time.Duration(oldest)*time.Microsecond, orZero(paused)
 		stats.Queues = append(stats.Queues, q)
 		return nil
 	})
@@ -166,7 +177,7 @@ const (
 	retryTask   = `select result, held_tag, holder, queue_name from {schema}.anchor_retry($1::bigint)`
 	releaseTag  = `delete from {schema}.anchor_unique_tags where tag = $1`
 	upsertQueue = `insert into {schema}.anchor_queues (name, paused) values ($1, $2)
-on conflict (name) do update set paused = excluded.paused, updated_at = clock_timestamp()`
+on conflict (name) do update set paused = excluded.paused, updated_at = clock_timestamp() where anchor_queues.paused <> excluded.paused`
 )
 
 func (s *PGStore) cancel(ctx context.Context, tx pgx.Tx, id int64) error {

@@ -26,7 +26,7 @@ const (
 )
 
 // eventually waits for a condition and fails the test when it does not come true.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	ticker := time.NewTicker(5 * time.Millisecond)
@@ -41,7 +41,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 // receive waits for a value of a channel, or its closing.
-func receive[T any](t *testing.T, what string, from <-chan T) T {
+func receive[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
@@ -54,7 +54,7 @@ func receive[T any](t *testing.T, what string, from <-chan T) T {
 
 // pgRig is a migrated database of its own with a pool and a store. What is logged shows when the test fails.
 type pgRig struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	pool  *pgxpool.Pool
 	store *PGStore
@@ -62,7 +62,7 @@ type pgRig struct {
 }
 
 // newPG makes a rig whose database also has the table effects.
-func newPG(t *testing.T, opts ...PGOption) *pgRig {
+func newPG(t testing.TB, opts ...PGOption) *pgRig {
 	t.Helper()
 	rig := &pgRig{t: t, url: testdb.New(t), logs: &testLog{}}
 	rig.pool = rig.newPool(8)

@@ -48,9 +48,9 @@ type TaskInfo struct {
 	Queue       string          `json:"queue"`
 	Priority    int             `json:"priority"`
 	Status      Status          `json:"status"`
-	Attempts    int             `json:"attempts"`    // started so far; the running one counts
-	MaxAttempts int             `json:"maxAttempts"` // -1 is unlimited
-	Params      json.RawMessage `json:"params"`      // a JSON object
+	Attempts    int             `json:"attempts"`        // started so far; the running one counts
+	MaxAttempts int             `json:"maxAttempts"`     // -1 is unlimited
+	Params      json.RawMessage `json:"params,omitzero"` // a JSON object
 	UniqueTag   string          `json:"uniqueTag,omitzero"`
 	CreatedAt   time.Time       `json:"createdAt"`
 	NextRun     time.Time       `json:"nextRun"` // when it is, or was last, due

@@ -114,7 +114,7 @@ func runWorkerProcess(text string) error {
 
 // workerProcess is a running worker process, killed when the test ends.
 type workerProcess struct {
-	t     *testing.T
+	t     testing.TB
 	pid   int
 	ended chan error
 }
