@@ -30,12 +30,12 @@ func (c *Client) compileCrons() error {
 	return errors.Join(errs...)
 }
 
-// declaredCrons lists the declared schedules of this client.
+// declaredCrons lists the declared schedules of this client, in order of name.
 func (c *Client) declaredCrons() []*cronJob {
 	var jobs []*cronJob
-	for _, task := range c.tasks {
-		if task.job != nil {
-			jobs = append(jobs, task.job)
+	for _, name := range slices.Sorted(maps.Keys(c.tasks)) {
+		if job := c.tasks[name].job; job != nil {
+			jobs = append(jobs, job)
 		}
 	}
 	return jobs

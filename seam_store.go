@@ -43,9 +43,10 @@ func (s *watchedStore) openSession(ctx context.Context, w workerRecord) (session
 		return nil, err
 	}
 	watched := &watchedSession{
-		session: inner, watch: s.watch.Opened(ctx), names: w.names, workerID: w.id,
+		session: inner, names: w.names, workerID: w.id,
 		hints: make(chan wakeup, memoryHints), closing: make(chan struct{}),
 	}
+	watched.watch = s.watch.Opened(ctx, watched.hint)
 	watched.forwarding.Go(watched.forward)
 	return watched, nil
 }

@@ -140,7 +140,8 @@ func (h *Harness) drive(limit int) Outcomes {
 	}
 }
 
-// work is the life of one worker.
+// work is the life of one worker. In memory each of its claims waits until all else has come to rest, so that the order
+// of what happens at one time is the same in every run.
 func (h *Harness) work() error {
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), drivenKey{}, true))
 	defer cancel()
@@ -148,6 +149,10 @@ func (h *Harness) work() error {
 	go func() {
 		ended <- h.Client.Work(ctx, anchor.WithConcurrency(1), anchor.WithPollInterval(h.poll))
 	}()
+	if h.pool == nil {
+		synctest.Wait()
+		<-time.After(0) // what the worker wants to do at once has its turn, such as the ticks of schedules
+	}
 	for {
 		if h.pool == nil {
 			synctest.Wait()
@@ -155,6 +160,9 @@ func (h *Harness) work() error {
 		if h.watch.idle() {
 			cancel()
 			return <-ended
+		}
+		if h.watch.grant() {
+			continue
 		}
 		select {
 		case <-h.watch.changed:

@@ -58,7 +58,7 @@ func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyT
 		store := anchor.NewMemoryStore()
 		h := newHarness(t, store, tasks)
 		h.store, h.poll = store, time.Hour
-		h.watch.recording = true
+		h.watch.recording, h.watch.stepwise = true, true
 		defer h.reportFailure()
 		h.declare()
 		test(t, h)

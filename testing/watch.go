@@ -16,11 +16,15 @@ type watch struct {
 	changed   chan struct{} // a hint: idle may answer something else
 	recording bool          // handlers get a transaction that records
 
+	stepwise bool // a claim waits until it is granted
+
 	mu      sync.Mutex
 	driving bool
-	mayRun  int  // how many more attempts may be claimed
-	nothing bool // is due, as of the newest claim
-	died    bool // the present worker
+	mayRun  int    // how many more attempts may be claimed
+	granted bool   // the next claim, if stepwise
+	claim   func() // makes the present worker claim
+	nothing bool   // is due, as of the newest claim
+	died    bool   // the present worker
 	ended   Outcomes
 	running map[int64]seam.Attempt // by token
 	dead    map[int64]bool         // tokens of attempts whose worker dies
@@ -58,7 +62,7 @@ func (w *watch) begin(limit int) bool {
 	if w.driving {
 		return false
 	}
-	w.driving, w.mayRun, w.nothing, w.died, w.ended = true, limit, false, false, Outcomes{}
+	w.driving, w.mayRun, w.granted, w.claim, w.nothing, w.died, w.ended = true, limit, false, nil, false, false, Outcomes{}
 	return true
 }
 
@@ -73,7 +77,7 @@ func (w *watch) result() (outcomes Outcomes, died bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	died = w.died && w.mayRun > 0
-	w.died, w.nothing, w.faults.leaseLost = false, false, false
+	w.died, w.nothing, w.granted, w.claim, w.faults.leaseLost = false, false, false, nil, false
 	return w.ended, died
 }
 
@@ -82,6 +86,18 @@ func (w *watch) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.running) == 0 && (w.nothing || w.died || w.mayRun <= 0)
+}
+
+// grant lets the worker claim. It is false when it may already, or has not begun.
+func (w *watch) grant() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stepwise || w.granted || w.claim == nil || len(w.running) > 0 {
+		return false
+	}
+	w.granted = true
+	w.claim()
+	return true
 }
 
 func (w *watch) shift() time.Duration {
@@ -109,8 +125,14 @@ func (w *watch) Enqueued(tx pgx.Tx, tasks []seam.Task) {
 }
 
 // Opened implements [seam.Watcher].
-func (w *watch) Opened(ctx context.Context) seam.Session {
-	return &watchedWorker{watch: w, driven: ctx.Value(drivenKey{}) != nil}
+func (w *watch) Opened(ctx context.Context, claim func()) seam.Session {
+	driven := ctx.Value(drivenKey{}) != nil
+	if driven {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.claim = claim
+	}
+	return &watchedWorker{watch: w, driven: driven}
 }
 
 // watchedWorker implements [seam.Session].
@@ -124,7 +146,9 @@ func (w *watchedWorker) Driven() bool { return w.driven }
 func (w *watchedWorker) MayClaim() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.running) == 0 && !w.died && w.mayRun > 0
+	may := len(w.running) == 0 && !w.died && w.mayRun > 0 && (w.granted || !w.stepwise)
+	w.granted = w.granted && !may
+	return may
 }
 
 func (w *watchedWorker) Redeliver() any {

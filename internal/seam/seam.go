@@ -81,13 +81,13 @@ var ErrDied = errors.New("the worker died")
 type Watcher interface {
 	// Enqueued is called once tasks are durable or, when tx is not nil, part of tx.
 	Enqueued(tx pgx.Tx, tasks []Task)
-	// Opened is called when a worker with ctx begins. The answer is that worker's.
-	Opened(ctx context.Context) Session
+	// Opened is called when a worker with ctx begins. The answer is that worker's; claim makes it claim again.
+	Opened(ctx context.Context, claim func()) Session
 }
 
 // Session is a [Watcher] of one worker.
 type Session interface {
-	// Driven workers claim one task at a time, and only when MayClaim is true.
+	// Driven workers claim one task at a time, and only when MayClaim is true, which it may be for one claim only.
 	Driven() bool
 	MayClaim() bool
 	// Redeliver is the Claim of an attempt that has ended and is to be delivered once more, nil for none.
