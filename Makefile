@@ -17,7 +17,7 @@ each_module = @set -e; for module in $(MODULES); do echo "[$$module] $(strip $(1
 # Not by go run, which does not pass on the signal of a build that is cancelled.
 with_postgres = @go build -o bin/withpostgres ./internal/testdb/cmd/withpostgres && exec bin/withpostgres -- $(MAKE) --no-print-directory $(1) </dev/null
 
-.PHONY: help test lint fmt bench microbench vuln
+.PHONY: help test lint fmt bench soak microbench vuln
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ fmt: ## format the code
 
 bench: ## compare with other libraries for an hour, write docs/performance.md
 	@cd bench && go run . -docs ../docs -save ../docs/performance/figures.json
+
+soak: ## half an hour of steady mixed load: fails when something grows, writes docs/soak.md
+	@cd bench && go run ./soak -docs ../docs
 
 microbench: ## run the micro-benchmarks on a private PostgreSQL
 	$(call with_postgres,go-bench)

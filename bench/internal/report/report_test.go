@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/anchor-go/anchor/bench/internal/load"
 	"github.com/anchor-go/anchor/bench/internal/peer"
 	"github.com/anchor-go/anchor/bench/internal/result"
+	"github.com/anchor-go/anchor/bench/internal/soak"
 )
 
 func run(name, variant string, number int, metrics map[string]float64) result.Run {
@@ -101,19 +103,16 @@ func TestWriteMakesAPageAndItsPictures(t *testing.T) {
 	if err := Write(folder, measured()); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join(folder, "performance.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := readFile(t, filepath.Join(folder, "performance.md"))
 	for _, want := range []string{
 		"| burn-down of no-op tasks, against River with its benchmark's settings | 4 x | 3.00 x | 180,000/s : 60,000/s | **no** |",
 		"![Burn-down rates](performance/burndown.svg)", "2026-01-02", "10 million an hour",
 	} {
-		if !strings.Contains(string(page), want) {
+		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	if strings.Contains(string(page), "transactional.svg") {
+	if strings.Contains(page, "transactional.svg") {
 		t.Error("the page shows a picture of what was not measured")
 	}
 	pictures, err := filepath.Glob(filepath.Join(folder, "performance", "*.svg"))
@@ -125,6 +124,39 @@ func TestWriteMakesAPageAndItsPictures(t *testing.T) {
 			t.Errorf("%s: %v", picture, err)
 		}
 	}
+}
+
+func TestWriteSoak(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	var samples []soak.Sample
+	for i := range 30 {
+		samples = append(samples, soak.Sample{Second: float64(10 * i), Rate: 300, Pickup: math.NaN(), Goroutines: float64(40 + 10*i)})
+	}
+	if err := WriteSoak(folder, result.Machine{Date: "2026-01-02"}, samples, soak.Judge(samples)); err != nil {
+		t.Fatal(err)
+	}
+	page := readFile(t, filepath.Join(folder, "soak.md"))
+	for _, want := range []string{
+		"2026-01-02", "for 5 minutes, sampled 30 times", "| rate, tasks/s | 300 | 0 | steady |", "| goroutines | 235 | 190 | **grows** |",
+		"![goroutines over time](performance/soak-goroutines.svg)",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	if err := wellFormed(filepath.Join(folder, "performance", "soak-goroutines.svg")); err != nil {
+		t.Error(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }
 
 // wellFormed reads a file as XML.
