@@ -64,7 +64,13 @@ type pgRig struct {
 // newPG makes a rig whose database also has the table effects.
 func newPG(t testing.TB, opts ...PGOption) *pgRig {
 	t.Helper()
-	rig := &pgRig{t: t, url: testdb.New(t), logs: &testLog{}}
+	return newPGAt(t, testdb.New(t), opts...)
+}
+
+// newPGAt is newPG in the empty database of a URL.
+func newPGAt(t testing.TB, url string, opts ...PGOption) *pgRig {
+	t.Helper()
+	rig := &pgRig{t: t, url: url, logs: &testLog{}}
 	rig.pool = rig.newPool(8)
 	rig.store = NewPGStore(rig.pool, opts...)
 	if err := rig.store.Migrate(t.Context()); err != nil {

@@ -28,6 +28,7 @@ type workerSetting struct {
 	Lease       time.Duration
 	Concurrency int
 	Cron        string // the schedule that the task declares, "" for none
+	PollingOnly bool
 }
 
 func TestMain(m *testing.M) {
@@ -104,7 +105,11 @@ func runWorkerProcess(text string) error {
 	if setting.Cron != "" {
 		task.Cron(setting.Cron, &processParams{})
 	}
-	client, err := New(NewPGStore(pool), WithTasks(task), WithLogger(logger))
+	var opts []PGOption
+	if setting.PollingOnly {
+		opts = append(opts, WithPollingOnly())
+	}
+	client, err := New(NewPGStore(pool, opts...), WithTasks(task), WithLogger(logger))
 	if err != nil {
 		return err
 	}

@@ -192,9 +192,13 @@ func expectTrue(ok bool, err error) error {
 
 func TestHandlerMaySendItsStatementsInEveryWay(t *testing.T) {
 	t.Parallel()
-	rig := newPG(t)
+	checkStatements(t, newPG(t), txStatements)
+}
+
+func checkStatements(t *testing.T, rig *pgRig, statements map[string]func(ctx context.Context, tx pgx.Tx, id int64) error) {
+	t.Helper()
 	var cases []txCase
-	for name, send := range txStatements {
+	for name, send := range statements {
 		it := func(ctx context.Context, tx pgx.Tx) error {
 			task, _ := TaskFromContext(ctx)
 			return send(ctx, tx, task.ID)

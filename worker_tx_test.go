@@ -63,7 +63,11 @@ func runTxCases(t *testing.T, rig *pgRig, cases []txCase) {
 
 func TestHandlersWritesCommitWithItsCompletionOrNotAtAll(t *testing.T) {
 	t.Parallel()
-	rig := newPG(t)
+	checkHandlersWrites(t, newPG(t))
+}
+
+func checkHandlersWrites(t *testing.T, rig *pgRig) {
+	t.Helper()
 	runTxCases(t, rig, []txCase{
 		{"completes", func(ctx context.Context, tx pgx.Tx) error { return noteEffect(ctx, tx, "a") }, StatusCompleted, 1, "", []string{"a"}},
 		{"never touches tx", func(context.Context, pgx.Tx) error { return nil }, StatusCompleted, 1, "", nil},
@@ -120,9 +124,14 @@ func TestHandlersWritesCommitWithItsCompletionOrNotAtAll(t *testing.T) {
 
 func TestSwallowedErrorOfAStatementFailsTheAttempt(t *testing.T) {
 	t.Parallel()
+	checkSwallowedErrors(t, newPG(t))
+}
+
+func checkSwallowedErrors(t *testing.T, rig *pgRig) {
+	t.Helper()
 	write := func(ctx context.Context, tx pgx.Tx) { _ = noteEffect(ctx, tx, "a") }
 	const message = "a statement of its transaction had failed"
-	runTxCases(t, newPG(t), []txCase{
+	runTxCases(t, rig, []txCase{
 		{"first statement, not even parsed", func(ctx context.Context, tx pgx.Tx) error {
 			_, _ = tx.Exec(ctx, "insert into nowhere values ($1)", 1)
 			write(ctx, tx)
@@ -174,6 +183,11 @@ func TestSwallowedErrorOfAStatementFailsTheAttempt(t *testing.T) {
 
 func TestHandlerThatEndsItsTransactionFailsForGood(t *testing.T) {
 	t.Parallel()
+	checkEndedTransactions(t, newPG(t))
+}
+
+func checkEndedTransactions(t *testing.T, rig *pgRig) {
+	t.Helper()
 	const message = "ended its own transaction"
 	then := func(sql string, rest ...func(ctx context.Context, tx pgx.Tx) error) func(context.Context, pgx.Tx) error {
 		return func(ctx context.Context, tx pgx.Tx) error {
@@ -193,7 +207,7 @@ func TestHandlerThatEndsItsTransactionFailsForGood(t *testing.T) {
 	}
 	more := func(ctx context.Context, tx pgx.Tx) error { _ = noteEffect(ctx, tx, "after"); return nil }
 	failing := func(context.Context, pgx.Tx) error { return errors.New("and failed too") }
-	runTxCases(t, newPG(t), []txCase{
+	runTxCases(t, rig, []txCase{
 		{"commit", then("commit"), StatusFailed, 1, message, []string{"before"}},
 		{"rollback", then("rollback"), StatusFailed, 1, message, nil},
 		{"commit and begin", then("commit; begin"), StatusFailed, 1, message, []string{"before"}},

@@ -32,7 +32,7 @@ func binaries(ctx context.Context, root string) (string, error) {
 		return "", errNone(root)
 	}
 	fmt.Fprintln(os.Stderr, "testdb: no PostgreSQL found, installing it: apt-get install -y postgresql")
-	if err := install(ctx); err != nil {
+	if err := install(ctx, "postgresql"); err != nil {
 		return "", err
 	}
 	if folder, ok := findBinaries(ctx, root); ok {
@@ -85,13 +85,13 @@ func version(ctx context.Context, initdb string) int {
 
 // install holds a lock meanwhile, as the packages under test run in several
 // processes at once.
-func install(ctx context.Context) error {
+func install(ctx context.Context, name string) error {
 	cmd := exec.CommandContext(ctx, "flock", "/var/lib/dpkg", "sh", "-c",
-		"apt-get update && apt-get install -y postgresql")
+		"apt-get update && apt-get install -y "+name)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return errors.Join(errors.New("apt-get install -y postgresql failed: install PostgreSQL by hand"), err)
+		return errors.Join(fmt.Errorf("apt-get install -y %s failed: install it by hand", name), err)
 	}
 	return nil
 }

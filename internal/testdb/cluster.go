@@ -25,7 +25,8 @@ type Cluster struct {
 	programs string
 	user     *syscall.Credential // nil: ours
 	watchdog *watchdog
-	server   *server // nil: down
+	server   *server   // nil: down
+	bouncer  *exec.Cmd // nil: none
 }
 
 // Mode is a way to stop a server.
@@ -114,11 +115,16 @@ func (c *Cluster) initialise(ctx context.Context, conf config) error {
 	return c.launch(ctx)
 }
 
-// command is a program of PostgreSQL, to be run as the server's user in the
-// cluster's folder, in a process group of its own lest it gets the signals of a
-// terminal. Its output goes to log.
+// command is a program of PostgreSQL, to be run as [Cluster.run] says.
 func (c *Cluster) command(log *os.File, program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(c.programs, program), args...)
+	return c.run(log, filepath.Join(c.programs, program), args...)
+}
+
+// run is a program to be run as the server's user in the cluster's folder, in a
+// process group of its own lest it gets the signals of a terminal. Its output
+// goes to log.
+func (c *Cluster) run(log *os.File, path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
 	cmd.Dir = c.folder
 	cmd.Stdout, cmd.Stderr = log, log
 	for _, variable := range os.Environ() {
@@ -166,6 +172,7 @@ func (c *Cluster) Stop() error {
 		c.server.reap()
 		c.server = nil
 	}
+	c.reapBouncer()
 	if err != nil {
 		return fmt.Errorf("stop PostgreSQL in %s: %w", c.folder, err)
 	}
