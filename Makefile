@@ -17,7 +17,7 @@ each_module = @set -e; for module in $(MODULES); do echo "[$$module] $(strip $(1
 # Not by go run, which does not pass on the signal of a build that is cancelled.
 with_postgres = @go build -o bin/withpostgres ./internal/testdb/cmd/withpostgres && exec bin/withpostgres -- $(MAKE) --no-print-directory $(1) </dev/null
 
-.PHONY: help test lint fmt bench soak microbench vuln
+.PHONY: help test lint fmt bench soak microbench fuzz vuln
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,17 @@ microbench: ## run the micro-benchmarks on a private PostgreSQL
 .PHONY: go-bench
 go-bench:
 	$(call each_module,go test -run '^$$' -bench . -benchmem -timeout 0 ./...)
+
+FUZZTIME ?= 60s
+
+# Inputs are minimised only a little: by default a minute goes into the first one that is new.
+fuzz: ## fuzz each parser for a minute
+	@set -e; for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$package/*_test.go | cut -d' ' -f2); do \
+			echo "$$package $$target"; \
+			(cd $$package && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .); \
+		done; \
+	done
 
 vuln: ## known vulnerabilities; needs vuln.go.dev
 	$(call each_module,$(TOOL) govulncheck ./...)

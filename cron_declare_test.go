@@ -54,7 +54,12 @@ func TestMistakesInADeclaredScheduleAreReportedByNew(t *testing.T) {
 // code is a schedule as the code of one version declares it.
 func code(t *testing.T, expression string, opts ...CronOption) *cronJob {
 	t.Helper()
-	task := Define("Report", func(context.Context, pgx.Tx, *workParams) error { return nil }).Cron(expression, &workParams{}, opts...)
+	return codeOf(t, expression, &workParams{}, opts...)
+}
+
+func codeOf(t *testing.T, expression string, params *workParams, opts ...CronOption) *cronJob {
+	t.Helper()
+	task := Define("Report", func(context.Context, pgx.Tx, *workParams) error { return nil }).Cron(expression, params, opts...)
 	client, err := New(NewMemoryStore(), WithTasks(task))
 	if err != nil {
 		t.Fatal(err)
@@ -175,6 +180,7 @@ func TestWhatCountsAsAnotherDeclaration(t *testing.T) {
 	for name, job := range map[string]*cronJob{
 		"as it is":     code(t, "@hourly"),
 		"expression":   code(t, "@daily"),
+		"parameters":   codeOf(t, "@hourly", &workParams{N: 1}),
 		"zone":         code(t, "@hourly", WithTimeZone("Europe/Berlin")),
 		"catch-up":     code(t, "@hourly", WithCatchUp(CatchUpAll)),
 		"enabled":      code(t, "@hourly", WithEnabled(false)),

@@ -204,12 +204,15 @@ func mustParseTime(tb testing.TB, text string) time.Time {
 	return parsed
 }
 
+// tickLayout shows the wall clock and its offset.
+const tickLayout = "2006-01-02T15:04:05-07:00"
+
 // firstTicks returns up to n ticks, each with its offset from UTC.
 func firstTicks(tb testing.TB, e *cronExpression, after string, n int) []string {
 	tb.Helper()
 	var ticks []string
 	for tick, ok := e.next(mustParseTime(tb, after)); ok && n > 0; tick, ok = e.next(tick) {
-		ticks = append(ticks, tick.Format("2006-01-02T15:04:05-07:00"))
+		ticks = append(ticks, tick.Format(tickLayout))
 		n--
 	}
 	return ticks
