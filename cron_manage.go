@@ -3,6 +3,7 @@ package anchor
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func (c *Client) RunCronNow(ctx context.Context, name string) (int64, error) {
 		return 0, err
 	}
 	if len(jobs) == 0 || !jobs[0].exists() {
-		return 0, ErrCronNotFound
+		return 0, noCron(name)
 	}
 	return c.store.runCron(ctx, name, jobs[0].inZone(jobs[0].now))
 }
@@ -129,8 +130,10 @@ func (c *Client) RunCronNow(ctx context.Context, name string) (int64, error) {
 func (c *Client) changeCron(ctx context.Context, name string, change func(job *cronJob) (bool, error)) error {
 	return c.store.changeCron(ctx, name, func(job *cronJob) (bool, error) {
 		if !job.exists() {
-			return false, ErrCronNotFound
+			return false, noCron(name)
 		}
 		return change(job)
 	})
 }
+
+func noCron(name string) error { return fmt.Errorf("%w: %.200q", ErrCronNotFound, name) }

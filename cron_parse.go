@@ -91,7 +91,7 @@ func checkCronText(text string) error {
 	// The parser would take a zone from here, and panics if nothing follows it.
 	upper := strings.ToUpper(text)
 	if strings.HasPrefix(upper, "TZ=") || strings.HasPrefix(upper, "CRON_TZ=") {
-		return errors.New("must not name a time zone; give it by WithTimeZone")
+		return errors.New("must not name a time zone; give it by WithTimeZone, or as timeZone in a task file")
 	}
 	return nil
 }

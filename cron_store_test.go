@@ -189,6 +189,9 @@ func TestUnknownScheduleIsErrCronNotFound(t *testing.T) {
 			wantError(t, r.client.DeleteCron(ctx, name), ErrCronNotFound)
 			_, err := r.client.RunCronNow(ctx, name)
 			wantError(t, err, ErrCronNotFound)
+			if want := fmt.Sprintf("anchor: no such schedule: %q", name); err.Error() != want {
+				t.Errorf("error %q, want %q", err, want)
+			}
 		}
 		r.wantInstances()
 	})

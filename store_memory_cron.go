@@ -117,7 +117,7 @@ func (s *MemoryStore) runCron(ctx context.Context, name string, at time.Time) (i
 	err := s.atomically(ctx, func(tx *memoryTx, now time.Time) (*memoryTx, error) {
 		job := s.schedules.byName[name]
 		if job == nil || job.deleted {
-			return nil, ErrCronNotFound
+			return nil, noCron(name)
 		}
 		task = job.instance(at)
 		blocker, err := s.insert(tx, []*newTask{task}, now)

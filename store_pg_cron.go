@@ -175,7 +175,7 @@ func (s *PGStore) runCron(ctx context.Context, name string, at time.Time) (int64
 	err := s.pool.QueryRow(ctx, s.sql(spawnCron), name, at.Format(time.RFC3339Nano)).Scan(&task, &queue, &held, &holder)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return 0, ErrCronNotFound
+		return 0, noCron(name)
 	case err != nil:
 		return 0, writeError("run a schedule now", err)
 	case held != nil:

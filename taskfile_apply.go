@@ -177,16 +177,19 @@ func (e *taskFileEntry) readCronjob(r *registeredTask) {
 		}
 	}
 	job.expression = expression
-	zone, hasZone := cronjob["timeZone"].(string)
-	if hasZone && zone != "" {
+	valid := true
+	if zone, ok := cronjob["timeZone"].(string); ok && zone != "" {
 		job.timeZone, job.options.timeZone = zone, zone
-	}
-	if _, err := parseCronExpression(expression, job.timeZone); err != nil {
-		member := "cronjob/cronExpression"
-		if _, inZone := parseCronExpression("@daily", job.timeZone); inZone != nil && hasZone {
-			member, err = "cronjob/timeZone", inZone
+		if _, err := loadCronZone(zone); err != nil {
+			valid = false
+			e.fail("cronjob/timeZone", "%v", err)
 		}
-		e.fail(member, "%v", err)
+	}
+	if _, err := parseCronExpression(expression, defaultTimeZone); err != nil {
+		valid = false
+		e.fail("cronjob/cronExpression", "%v", err)
+	}
+	if !valid {
 		return
 	}
 	e.cronjob = &job

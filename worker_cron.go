@@ -29,6 +29,9 @@ const (
 // ticker makes the instances of schedules that are due. Every worker has one, and looks at all schedules: the store
 // decides who makes an instance. It sleeps until the earliest tick that it knows of, by the distance between two
 // readings of the store's clock, so that the clocks of workers do not matter.
+//
+// One timer serves all schedules. Those of gocron would be one a schedule, go by the process's clock, not hand on the
+// tick that they stand for, and have to follow every change of every schedule in every worker.
 type ticker struct {
 	worker   *worker
 	declared []*cronJob
