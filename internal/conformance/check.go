@@ -30,7 +30,7 @@ type Case struct {
 
 // Cases returns all cases.
 func Cases() []Case {
-	return slices.Concat(enqueueCases, badDataCases, tagCases, transactionCases, workCases, retryCases, hookCases, manageCases, queryCases, explainCases, scheduleCases)
+	return slices.Concat(enqueueCases, badDataCases, tagCases, transactionCases, workCases, retryCases, hookCases, leaseCases, manageCases, queryCases, explainCases, scheduleCases)
 }
 
 // Run runs a case on a store and returns what it found wrong. patience bounds each wait for what must happen.

@@ -209,16 +209,17 @@ var queryCases = []Case{
 		id := c.enqueue(failing)
 		c.work()
 		c.endsAs(id, anchor.StatusFailed)
-		stats, err := c.client.Stats(c.ctx)
-		c.must(err)
-		i := slices.IndexFunc(stats.Queues, func(q anchor.QueueStats) bool { return q.Queue == c.queue() })
-		if i < 0 {
-			c.Fatalf("the queue is missing")
-		}
-		got := stats.Queues[i]
-		if got.OldestReady <= 0 {
-			c.Errorf("the oldest ready task is due since %v", got.OldestReady)
-		}
+		var got anchor.QueueStats
+		c.eventually("the oldest ready task has an age", func() bool {
+			stats, err := c.client.Stats(c.ctx)
+			c.must(err)
+			i := slices.IndexFunc(stats.Queues, func(q anchor.QueueStats) bool { return q.Queue == c.queue() })
+			if i < 0 {
+				c.Fatalf("the queue is missing")
+			}
+			got = stats.Queues[i]
+			return got.OldestReady > 0
+		})
 		got.OldestReady = 0
 		c.equal("stats", anchor.QueueStats{Queue: c.queue(), Ready: 2, Scheduled: 1, Failed: 1}, got)
 	}},
