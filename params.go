@@ -77,13 +77,8 @@ func implements(t, iface reflect.Type) bool {
 }
 
 // encodeParams writes params, a non-nil pointer to the task's P, as the JSON object that is stored.
-func encodeParams(task string, params any) (raw []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			raw, err = nil, invalidParams(task, "", "a MarshalJSON or MarshalText method panicked")
-		}
-	}()
-	raw, err = json.Marshal(params)
+func encodeParams(task string, params any) ([]byte, error) {
+	raw, err := marshalSafely(params)
 	if err != nil {
 		pointer, what := unsupportedValue(reflect.ValueOf(params), "", 0)
 		if what == "" {
@@ -100,14 +95,39 @@ func encodeParams(task string, params any) (raw []byte, err error) {
 	return raw, nil
 }
 
+var errMarshalPanicked = errors.New("a MarshalJSON or MarshalText method panicked")
+
+func marshalSafely(v any) (raw []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			raw, err = nil, errMarshalPanicked
+		}
+	}()
+	return json.Marshal(v)
+}
+
 func invalidParams(task, pointer, message string) *ValidationError {
 	return &ValidationError{Task: task, Violations: []Violation{{Pointer: pointer, Message: message}}}
 }
 
-// unsupportedValue finds what json.Marshal refused: a float that is NaN or infinite, or a cycle.
+// unsupportedValue finds what json.Marshal refused: a float that is NaN or infinite, a cycle, or a value that writes
+// itself, such as a time in the year 10000.
 func unsupportedValue(v reflect.Value, pointer string, depth int) (string, string) {
 	if depth > 1000 {
 		return "", "nested without end"
+	}
+	if v.IsValid() && v.CanInterface() && v.Kind() != reflect.Interface && marshals(v.Type()) {
+		itself := v
+		if v.CanAddr() {
+			itself = v.Addr() // its method may be the pointer's
+		}
+		switch _, err := marshalSafely(itself.Interface()); {
+		case errors.Is(err, errMarshalPanicked):
+			return pointer, err.Error()
+		case err != nil:
+			return pointer, "cannot be written as JSON"
+		}
+		return "", ""
 	}
 	switch v.Kind() {
 	case reflect.Float32, reflect.Float64:

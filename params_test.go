@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -109,11 +110,13 @@ func TestEncodeParamsRefuses(t *testing.T) {
 		{"over 1 MiB", &struct{ S string }{strings.Repeat("x", 1<<20)}, "", "1048584 bytes of JSON, at most 1048576"},
 		{"too deep", &struct{ R json.RawMessage }{nest(64)}, "", "nested 65 deep, at most 64"},
 		{"a cycle", loop, "", "nested without end"},
-		{"MarshalJSON panics", &struct{ P panicking }{}, "", "panicked"},
-		{"MarshalJSON fails", &struct{ P refusing }{}, "", "cannot be written as JSON"},
+		{"MarshalJSON panics", &struct{ P panicking }{}, "/P", "panicked"},
+		{"MarshalJSON fails", &struct{ P refusing }{}, "/P", "cannot be written as JSON"},
+		{"a time out of range", &struct{ L []time.Time }{[]time.Time{{}, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}}, "/L/1", "cannot be written as JSON"},
+		{"behind a pointer and any", &struct{ A any }{&struct{ P *refusing }{&refusing{}}}, "/A/P", "cannot be written as JSON"},
 		{"MarshalJSON writes an array", &arrayed{}, "", "is not a JSON object"},
 		{"MarshalJSON writes null", &nulled{}, "", "is not a JSON object"},
-		{"not JSON", &struct{ R json.RawMessage }{json.RawMessage(`{` + secret)}, "", "cannot be written as JSON"},
+		{"not JSON", &struct{ R json.RawMessage }{json.RawMessage(`{` + secret)}, "/R", "cannot be written as JSON"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
