@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -93,5 +94,33 @@ func TestPausedScheduleDoesNotCatchUpOnPostgres(t *testing.T) {
 	}
 	if skipped := readOne[int](rig, "select skipped from anchor_cron_jobs"); skipped != 0 {
 		t.Errorf("%d ticks of the pause are counted as skipped", skipped)
+	}
+}
+
+// Schedules that have missed much must not keep the others waiting until all their ticks are counted.
+func TestOneLookWalksThroughALimitedNumberOfTicks(t *testing.T) {
+	t.Parallel()
+	r := &cronRig{t: t, store: NewMemoryStore(), task: Define[workParams]("Report", nil)}
+	var err error
+	r.client, err = New(r.store, WithTasks(r.task), WithLogger(slog.New(slog.DiscardHandler)))
+	must(t, err)
+	const schedules, missed = 10, walkedTicks * 2 / 5
+	for i := range schedules {
+		r.schedule(fmt.Sprintf("s%d", i), "* * * * * *")
+		r.due(fmt.Sprintf("s%d", i), time.Now().Add(-missed*time.Second).Truncate(time.Second))
+	}
+	look := newTicker(&worker{client: r.client, session: r.open(), logger: r.client.logger, options: workOptions{pollInterval: time.Minute}}, nil)
+	for _, want := range []int{3, 6, 9, 10} {
+		wait, err := look.round(t.Context())
+		must(t, err)
+		ticked := 0
+		for _, info := range r.infos() {
+			if info.Skipped > 0 {
+				ticked++
+			}
+		}
+		if ticked != want || (wait == 0) != (want < schedules) {
+			t.Errorf("%d schedules have been dealt with, and the next look is in %v; want %d, and to look on at once until all are", ticked, wait, want)
+		}
 	}
 }

@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// dueLimit and tickInstances bound one look at the schedules: how many it reads, and how many instances it makes.
+	// dueLimit, tickInstances and walkedTicks bound one look at the schedules: how many it reads, how many instances
+	// it makes, and how many ticks it walks through to count those that were missed, which takes up to half a second.
 	dueLimit      = 1000
 	tickInstances = 10_000
+	walkedTicks   = maxMissedCount
 
 	// maxLookInterval is how long a change of a schedule may go unseen, whatever the poll interval.
 	maxLookInterval = time.Minute
@@ -129,11 +131,11 @@ func (t *ticker) round(ctx context.Context) (time.Duration, error) {
 	}
 	var together []cronTick
 	var alone []cronTick
-	instances, planned := 0, 0
+	instances, planned, walked := 0, 0, int64(0)
 	missed := map[int64]cronTick{}
 	next := due.next
 	for _, job := range due.jobs {
-		if instances >= tickInstances {
+		if instances >= tickInstances || walked >= walkedTicks {
 			break
 		}
 		planned++
@@ -142,6 +144,7 @@ func (t *ticker) round(ctx context.Context) (time.Duration, error) {
 			continue
 		}
 		instances += len(plan.ticks)
+		walked += plan.skipped + int64(len(plan.ticks))
 		if isMissed {
 			missed[job.id] = plan
 		}
