@@ -23,14 +23,34 @@ type (
 	}
 )
 
-func benchTask[P any](b *testing.B) *registeredTask {
-	b.Helper()
+func benchTask[P any](tb testing.TB) *registeredTask {
+	tb.Helper()
 	task := Define[P]("Bench", nil)
 	client, err := New(NewMemoryStore(), WithTasks(task))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return client.tasks["Bench"]
+}
+
+func TestWhatGoSeesToByItselfIsNotValidatedWhenItIsEnqueued(t *testing.T) {
+	t.Parallel()
+
+	for name, task := range map[string]*registeredTask{
+		"plain": benchTask[benchPlain](t), "numbers": benchTask[kindNumbers](t), "times": benchTask[kindTimes](t), "nulls": benchTask[kindNulls](t),
+		"maps": benchTask[kindMaps](t), "embedded": benchTask[kindEmbedded](t), "generic": benchTask[kindGeneric](t),
+	} {
+		if task.schema.fresh != nil {
+			t.Errorf("%s: something is left to validate of %s", name, task.schema.marked)
+		}
+	}
+	for name, task := range map[string]*registeredTask{
+		"typed": benchTask[benchTyped](t), "tags": benchTask[kindTags](t), "recursive": benchTask[kindRecursive](t), "provided": benchTask[kindProvided](t), "same name": benchTask[kindSameName](t),
+	} {
+		if task.schema.fresh == nil {
+			t.Errorf("%s: nothing is left to validate of %s", name, task.schema.marked)
+		}
+	}
 }
 
 // BenchmarkEnqueueValidation is what Run spends on parameters before they go to the store, with validation and

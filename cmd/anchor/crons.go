@@ -146,7 +146,7 @@ func (a *app) cronRunCommand() *cobra.Command {
 // ofCron adds to an error which schedule it is about.
 func ofCron(name string, err error) error {
 	if errors.Is(err, anchor.ErrCronNotFound) {
-		return fmt.Errorf("schedule %s: %w (anchor crons list shows those there are)", quote(name), err)
+		return fmt.Errorf("schedule %s: %w (anchor crons list shows those there are)", quote(name), anchor.ErrCronNotFound)
 	}
 	return fmt.Errorf("schedule %s: %w", quote(name), err)
 }

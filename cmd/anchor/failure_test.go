@@ -147,7 +147,7 @@ func TestUnknown(t *testing.T) {
 		"tasks explain 7":   "task 7: no such task",
 		"tasks retry 7":     "task 7: no such task",
 		"tasks cancel 7":    "task 7: no such task",
-		"crons pause night": `schedule "night": no such schedule`,
+		"crons pause night": `schedule "night": no such schedule (`,
 		"crons resume x":    `schedule "x": no such schedule`,
 		"crons run x":       `schedule "x": no such schedule`,
 	} {
