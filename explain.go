@@ -73,7 +73,8 @@ type taskFacts struct {
 
 // Explain tells why a task is not running: its queue is paused, no live worker takes it, it is not due, others are
 // before it. Of a task that runs or has ended it tells by whom and since when. It is cheap, however many tasks are
-// pending. errors.Is(err, ErrTaskNotFound) is true when there is no such task, or not yet: one that was enqueued in a
+// pending; only while somebody's transaction is held open, and keeps what was claimed from being vacuumed, it may take
+// a second. errors.Is(err, ErrTaskNotFound) is true when there is no such task, or not yet: one that was enqueued in a
 // transaction exists once that commits.
 func (c *Client) Explain(ctx context.Context, id int64) (*Explanation, error) {
 	facts, err := c.store.explain(ctx, id)

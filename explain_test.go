@@ -173,6 +173,12 @@ func TestExplainNoWorker(t *testing.T) {
 		id := r.enqueue(inQueue("mail"))
 		r.says(r.explain(id, ReasonNoWorker), "No worker is alive.")
 
+		lost := r.worker(20*time.Second, []string{"a"})
+		r.claim(lost)
+		r.letDie(lost) // is listed as long as it holds a task, and takes none
+		id = r.enqueue(inQueue("mail"))
+		r.says(r.explain(id, ReasonNoWorker), "No worker is alive.")
+
 		other := r.worker(time.Hour, []string{"c", "b"})
 		e := r.explain(id, ReasonNoWorker)
 		r.says(e, `No live worker has a handler for "a"; 1 other is alive.`)

@@ -193,6 +193,13 @@ func TestPauseResumeAndRunCron(t *testing.T) {
 	ends(t, c, 1, anchor.StatusCompleted)
 }
 
+func TestStatsWithoutWorkers(t *testing.T) {
+	t.Parallel()
+	if got := newRig(t).run("stats", "--table"); !strings.HasSuffix(got, "\nno workers\n") {
+		t.Errorf("output %q", got)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	r := newSeededRig(t)

@@ -97,5 +97,5 @@ func quotesFrom(text, given string) bool {
 			return true
 		}
 	}
-	return strings.Contains(given, "password=") || strings.Contains(text, given)
+	return looksSecret(given) && !strings.Contains(given, "://") || strings.Contains(text, given)
 }

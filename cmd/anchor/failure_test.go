@@ -69,6 +69,7 @@ func TestWrongDatabaseURLShowsNoPassword(t *testing.T) {
 		"postgres://user:" + url.QueryEscape(password) + "@host:port/database":       "percent-encoded",
 		"postgres://user:" + url.QueryEscape(password) + "@host/database?sslmode=no": "sslmode",
 		"host=host password=" + password + " sslmode=no":                             "should look like",
+		"host=host port=x PassWord = '" + password + "'":                             "should look like",
 		"mysql://user:" + url.QueryEscape(password) + "@host/database":               "",
 		password: "should look like",
 	} {
@@ -178,20 +179,27 @@ func TestStateThatDoesNotAllowIt(t *testing.T) {
 	}
 }
 
+// Predefined roles stand for one that may do nothing, and one that may only read.
 func TestForbidden(t *testing.T) {
 	t.Parallel()
 	r := newSeededRig(t)
-	r.exec("set role to default; do $$ begin if not exists (select from pg_roles where rolname = 'anchor_cli_nobody') then create role anchor_cli_nobody; end if; end $$; grant usage on schema public to anchor_cli_nobody")
-	o := start(t, r.url+optionsOf(r.url, "role=anchor_cli_nobody"), "workers")
-	wantFailure(t, o, 1, "permission denied", "42501")
+	wantFailure(t, start(t, withParameter(r.url, "role=pg_monitor"), "workers"), 1, "permission denied", "42501")
+	reader := withParameter(r.url, "role=pg_read_all_data")
+	for _, args := range looks {
+		if o := start(t, reader, args...); o.code != 0 || o.stderr != "" {
+			t.Errorf("a role that may read: %v: %+v", args, o)
+		}
+	}
+	for _, command := range []string{"tasks retry 2", "tasks cancel 6", "queues pause mail2", "queues resume mail", "crons run paused", "crons resume paused"} {
+		wantFailure(t, start(t, reader, strings.Fields(command)...), 1, "permission denied", "42501")
+	}
 }
 
-// optionsOf adds a run-time parameter to a URL.
-func optionsOf(address, parameter string) string {
+func withParameter(address, parameter string) string {
 	if strings.Contains(address, "?") {
-		return "&" + parameter
+		return address + "&" + parameter
 	}
-	return "?" + parameter
+	return address + "?" + parameter
 }
 
 func TestSlowDatabase(t *testing.T) {

@@ -99,6 +99,10 @@ func (o *overview) write(w io.Writer) {
 	}
 	g.add("total", total.Ready, total.Scheduled, total.Running, total.Failed, age(total.OldestReady), "")
 	g.write(w)
+	if o.Workers.Alive+o.Workers.Lost == 0 {
+		fmt.Fprintln(w, "\nno workers")
+		return
+	}
 	lost := ""
 	if o.Workers.Lost > 0 {
 		lost = fmt.Sprintf(", %d lost", o.Workers.Lost)

@@ -19,8 +19,8 @@ const maxTaskPage = 5000
 func (a *app) tasksCommand() *cobra.Command {
 	return a.group("tasks", "List, show, explain, retry and cancel tasks",
 		a.tasksListCommand(), a.tasksShowCommand(), a.tasksExplainCommand(),
-		a.eachTaskCommand("retry", "Make failed or cancelled tasks pending again, attempts counted from 0", (*anchor.Client).Retry),
-		a.eachTaskCommand("cancel", "Cancel pending tasks at once, ask running ones to end", (*anchor.Client).Cancel))
+		a.eachTaskCommand("retry", "failed", "Make failed or cancelled tasks pending again, attempts counted from 0", (*anchor.Client).Retry),
+		a.eachTaskCommand("cancel", "pending", "Cancel pending tasks at once, ask running ones to end", (*anchor.Client).Cancel))
 }
 
 func (a *app) tasksListCommand() *cobra.Command {
@@ -254,11 +254,14 @@ type taskState struct {
 }
 
 // eachTaskCommand does something to each of the tasks given: to the others, too, when one does not allow it.
-func (a *app) eachTaskCommand(verb, short string, do func(*anchor.Client, context.Context, int64) error) *cobra.Command {
+func (a *app) eachTaskCommand(verb, status, short string, do func(*anchor.Client, context.Context, int64) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " ID...",
 		Short: short,
-		Args:  cobra.MinimumNArgs(1),
+		Long:  short + ". Each is tried; the exit code is that of the first that could not be done.",
+		Example: "  anchor tasks " + verb + " 12 13\n" +
+			"  anchor tasks list --status " + status + " --json | jq -r '.tasks[].id' | xargs anchor tasks " + verb,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var ids []int64
 			for _, arg := range args {

@@ -49,6 +49,15 @@ func TestLooksOnATerminal(t *testing.T) {
 	})
 }
 
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	r := newSeededRig(t)
+	for _, command := range []string{"workers", "stats --watch", "sql"} {
+		o := finish(t, r.url, "sh", "-c", program+" "+command+" >/dev/full")
+		wantFailure(t, o, 1, "no space left on device")
+	}
+}
+
 func TestFailureOnATerminal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
