@@ -70,7 +70,8 @@
 // [WithTimeout] has ended its context. [WithRetryPolicy] says when the next attempt is due and how many there are, the
 // first included. [Fatal] ends the task at once, [RetryAfter] sets the distance itself. After the last attempt the task
 // has failed for good, and its [FailureHook] runs, set by [Task.OnFailed]: what it writes commits together with that
-// status. An attempt counts from its claim, which is durable before the handler starts, so one that a crash cuts off is
+// status. [WebhookOnFailed] posts the failure to a URL, by a task that commits with it, too. [CheckResponse] makes an error
+// of an HTTP response whose Retry-After the next attempt waits for. An attempt counts from its claim, which is durable before the handler starts, so one that a crash cuts off is
 // counted. The errors' texts are kept with the task; neither they nor parameters are logged.
 //
 // # Schedules
@@ -144,6 +145,7 @@ type Client struct {
 	metrics      *metrics                  // nil: none
 	tracer       *safeTracer               // nil: none
 	logCompleted bool
+	undelivered  bool // of tests: deliveries to webhooks stay pending
 }
 
 // ClientOption is an option of [New].
@@ -236,18 +238,7 @@ func New(store Store, opts ...ClientOption) (*Client, error) {
 			errs = append(errs, fmt.Errorf("WithTasks: task %d is nil or was not made by Define", i+1))
 			continue
 		}
-		if err := def.err(); err != nil {
-			errs = append(errs, err)
-		} else if err := def.schema.compile(); err != nil {
-			errs = append(errs, fmt.Errorf("%s: task %q: %w", def.source, def.name, err))
-		}
-		if other, ok := c.tasks[def.name]; ok {
-			errs = append(errs, fmt.Errorf("%s: task %q: the name is taken by the task at %s", def.source, def.name, other.source))
-			continue
-		}
-		c.tasks[def.name] = &registeredTask{
-			taskDefinition: def, policy: def.options.taskPolicy, description: def.options.description, cron: def.cron,
-		}
+		errs = append(errs, c.register(def))
 	}
 	if options.taskFile != "" {
 		errs = append(errs, c.applyTaskFile(options.taskFile)...)
@@ -261,4 +252,24 @@ func New(store Store, opts ...ClientOption) (*Client, error) {
 		return nil, fmt.Errorf("anchor: %w", err)
 	}
 	return c, nil
+}
+
+// register adds a task and, if it has a webhook, what that delivers by.
+func (c *Client) register(def *taskDefinition) error {
+	err := def.err()
+	if err == nil {
+		if err = def.schema.compile(); err != nil {
+			err = fmt.Errorf("%s: task %q: %w", def.source, def.name, err)
+		}
+	}
+	if other, ok := c.tasks[def.name]; ok {
+		return errors.Join(err, fmt.Errorf("%s: task %q: the name is taken by the task at %s", def.source, def.name, other.source))
+	}
+	c.tasks[def.name] = &registeredTask{
+		taskDefinition: def, policy: def.options.taskPolicy, description: def.options.description, cron: def.cron,
+	}
+	if def.delivery != nil {
+		err = errors.Join(err, c.register(def.delivery))
+	}
+	return err
 }

@@ -56,6 +56,7 @@ type taskPolicy struct {
 type taskOptions struct {
 	taskPolicy
 	description string
+	webhook     *webhook // nil: none
 	upcaster    func(old json.RawMessage) (json.RawMessage, error)
 }
 

@@ -50,7 +50,10 @@ func parseRetryPolicy(text string) (retryPolicy, error) {
 // random is in [0, 1).
 func (p retryPolicy) backoff(attempt int, random float64) time.Duration {
 	i := min(max(attempt-1, 0), len(p.intervals)-1)
-	d := p.intervals[i]
+	return withJitter(p.intervals[i], random)
+}
+
+func withJitter(d time.Duration, random float64) time.Duration {
 	return d + time.Duration(random*jitterFraction*float64(d))
 }
 
@@ -102,9 +105,22 @@ func nextAttempt(err error, p retryPolicy, attempt, maxAttempts int, random floa
 	if maxAttempts != unlimitedAttempts && attempt >= maxAttempts {
 		return 0, true
 	}
-	var asked *retryAfterError
-	if errors.As(err, &asked) {
-		return asked.after, false
+	if after, asked := askedFor(err, random); asked {
+		return after, false
 	}
 	return p.backoff(attempt, random), false
+}
+
+// askedFor is the distance to the next attempt that err carries, if it carries one. What a server asked of many at
+// once is spread.
+func askedFor(err error, random float64) (time.Duration, bool) {
+	var asked *retryAfterError
+	if errors.As(err, &asked) {
+		return asked.after, true
+	}
+	var response *ResponseError
+	if errors.As(err, &response) && response.RetryAfter > 0 {
+		return withJitter(response.RetryAfter, random), true
+	}
+	return 0, false
 }

@@ -15,7 +15,7 @@ func init() {
 	seam.Anchor.Watch = func(store any, w seam.Watcher) any { return &watchedStore{Store: store.(Store), watch: w} }
 	seam.Anchor.Tune = func(client any, random func() float64, failed func(id int64, err error)) {
 		c := client.(*Client)
-		c.random, c.failed = random, failed
+		c.random, c.failed, c.undelivered = random, failed, true
 	}
 	seam.Anchor.CanWork = func(client any) bool { return len(client.(*Client).handled()) > 0 }
 	seam.Anchor.NextDue = func(client any, now time.Time) (time.Time, bool) {

@@ -43,7 +43,7 @@ func (s *watchedStore) openSession(ctx context.Context, w workerRecord) (session
 		return nil, err
 	}
 	watched := &watchedSession{
-		session: inner, names: w.names, workerID: w.id,
+		session: inner, store: s.watch, names: w.names, workerID: w.id,
 		hints: make(chan wakeup, memoryHints), closing: make(chan struct{}),
 	}
 	watched.watch = s.watch.Opened(ctx, watched.hint)
@@ -54,6 +54,7 @@ func (s *watchedStore) openSession(ctx context.Context, w workerRecord) (session
 // watchedSession is a worker's session under the eyes of the test harness.
 type watchedSession struct {
 	session
+	store seam.Watcher
 	watch seam.Session
 	names []string
 
@@ -196,24 +197,26 @@ var seamOutcomes = [...]seam.Outcome{
 	outcomeReleased: seam.Released, outcomeCancelled: seam.Cancelled,
 }
 
-func (s *watchedSession) fail(ctx context.Context, task *claimedTask, message string, idle time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error {
+func (s *watchedSession) fail(ctx context.Context, task *claimedTask, end finalFailure) error {
 	attempt := seamAttempt(task)
 	if s.watch.Dead(attempt) {
 		s.ended(task, seam.End{Outcome: seam.Lost})
 		return ErrClaimLost
 	}
-	watched := hook
-	if hook != nil {
-		watched = func(ctx context.Context, tx pgx.Tx) error {
+	if hook := end.hook; hook != nil {
+		end.hook = func(ctx context.Context, tx pgx.Tx) error {
 			err := hook(ctx, s.watch.Tx(attempt, tx, true))
 			s.watch.Hook(attempt, err)
 			return err
 		}
 	}
-	err := s.session.fail(ctx, task, message, idle, watched)
+	err := s.session.fail(ctx, task, end)
 	switch {
 	case err == nil:
-		s.ended(task, seam.End{Outcome: seam.Failed, Message: message})
+		if len(end.next) > 0 {
+			s.store.Enqueued(nil, seamTasks(end.next))
+		}
+		s.ended(task, seam.End{Outcome: seam.Failed, Message: end.message})
 	case errors.Is(err, ErrClaimLost):
 		s.ended(task, seam.End{Outcome: seam.Lost})
 	}

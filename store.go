@@ -76,10 +76,9 @@ type session interface {
 	// begin gives an attempt its transaction. It costs nothing until a statement is sent through it.
 	begin(task *claimedTask, idle time.Duration) attemptTx
 
-	// fail records that a task has failed for good, in one transaction with its hook. It answers
-	// ErrClaimLost when the claim is somebody else's. hook is nil where there is none to call; the
-	// error that it returns is recorded and changes nothing else.
-	fail(ctx context.Context, task *claimedTask, message string, idle time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error
+	// fail records that a task has failed for good, in one transaction with its hook and the enqueue of next. It answers
+	// ErrClaimLost when the claim is somebody else's. The error of the hook is recorded and changes nothing else.
+	fail(ctx context.Context, task *claimedTask, end finalFailure) error
 
 	// takeBack takes up to limit tasks from workers whose lease is over: those with attempts left are
 	// pending again, those without go to this worker, to be failed by it, if their name is in names.
@@ -244,6 +243,14 @@ type finishedAttempt struct {
 	message string
 	after   time.Duration
 	asked   bool // retried when the handler asked for it
+}
+
+// finalFailure is how a task failed for good.
+type finalFailure struct {
+	message string
+	idle    time.Duration                              // how long the database keeps the transaction if nothing is heard
+	hook    func(ctx context.Context, tx pgx.Tx) error // nil: none
+	next    []*newTask                                 // have no tag
 }
 
 type takenBack struct {

@@ -67,7 +67,7 @@ func (s *MemoryStore) giveBack(t *memoryTask, nextRun, now time.Time) {
 	s.enter(t, now)
 }
 
-func (s *memorySession) fail(ctx context.Context, task *claimedTask, message string, _ time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error {
+func (s *memorySession) fail(ctx context.Context, task *claimedTask, end finalFailure) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -76,11 +76,11 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, message str
 	attempt := &memoryAttempt{task: task, tx: tx}
 	defer attempt.abandon()
 	var hookErr error
-	if hook != nil {
+	if end.hook != nil {
 		if err := attempt.beginFailing(); err != nil {
 			return err
 		}
-		hookErr = hook(ctx, tx)
+		hookErr = end.hook(ctx, tx)
 	}
 	if errors.Is(hookErr, errHookStuck) || errors.Is(hookErr, errHookInterrupted) {
 		return hookErr // nothing is recorded, the worker decides who tries again
@@ -92,7 +92,7 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, message str
 	if t == nil {
 		return ErrClaimLost
 	}
-	t.note(message, now)
+	t.note(end.message, now)
 	if tx.ended && hookErr == nil {
 		hookErr = errHandlerTxOver // a savepoint was cut off by its context
 	}
@@ -103,6 +103,11 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, message str
 	store.settle(t, StatusFailed, now)
 	if hookErr == nil {
 		tx.apply(now)
+	}
+	if len(end.next) > 0 {
+		next := &memoryTx{store: store}
+		_, _ = store.insert(next, end.next, now) // without a tag, nothing is in the way
+		next.apply(now)
 	}
 	return nil
 }

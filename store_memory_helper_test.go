@@ -206,3 +206,7 @@ func (f *memoryFixture) heard() []wakeup {
 		}
 	}
 }
+
+func (f *memoryFixture) fail(ctx context.Context, task *claimedTask, message string, idle time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error {
+	return f.memorySession.fail(ctx, task, finalFailure{message: message, idle: idle, hook: hook})
+}

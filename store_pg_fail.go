@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,10 +16,10 @@ const (
 
 // fail keeps the task's row locked while the hook runs, so that nobody takes the task back meanwhile and
 // runs the hook a second time.
-func (p *pgSession) fail(ctx context.Context, task *claimedTask, message string, idle time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error {
-	tx := &lazyTx{session: p, task: task, idle: idle}
+func (p *pgSession) fail(ctx context.Context, task *claimedTask, end finalFailure) error {
+	tx := &lazyTx{session: p, task: task, idle: end.idle}
 	defer tx.abandon()
-	return storeError("fail the task", p.failHeld(ctx, tx, task, message, hook))
+	return storeError("fail the task", p.failHeld(ctx, tx, task, end))
 }
 
 // What a hook leaves behind is checked while there is a savepoint to return to, not at the commit.
@@ -28,19 +27,19 @@ const checkConstraints = `set constraints all immediate`
 
 const stateInvalidSavepoint = "3B001"
 
-func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask, message string, hook func(ctx context.Context, tx pgx.Tx) error) error {
+func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask, failure finalFailure) error {
 	ours, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := tx.Exec(ours, p.store.sql(holdClaim), task.id, task.token); err != nil {
 		return err
 	}
 	var hookErr error
-	if hook != nil {
+	if failure.hook != nil {
 		point, err := tx.Begin(ours)
 		if err != nil {
 			return err
 		}
-		hookErr = hook(ctx, hookTx{point})
+		hookErr = failure.hook(ctx, hookTx{point})
 		switch {
 		case errors.Is(hookErr, errHookStuck):
 			tx.sever()
@@ -83,8 +82,13 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 			}
 		}
 	}
+	if len(failure.next) > 0 {
+		if err := p.store.enqueueTx(ours, tx, failure.next); err != nil {
+			return err
+		}
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(p.store.sql(settleTasks), []int64{task.id}, []int64{task.token}, []string{outcomeFailed.String()}, []int64{0}, []*string{&message})
+	batch.Queue(p.store.sql(settleTasks), []int64{task.id}, []int64{task.token}, []string{outcomeFailed.String()}, []int64{0}, []*string{&failure.message})
 	if hookErr != nil {
 		batch.Queue(p.store.sql(insertHookError), task.id, task.attempt, cleanMessage(hookMessagePrefix+hookErr.Error()))
 	}

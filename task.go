@@ -93,8 +93,10 @@ type taskDefinition struct {
 	decode   func(raw []byte) (any, error)
 	run      func(ctx context.Context, tx pgx.Tx, params any) error // nil: this process only enqueues it
 	onFailed func(ctx context.Context, tx pgx.Tx, failure Failure, params any) error
-	cron     *declaredCron // nil: no declared schedule
-	errs     []error       // mistakes of the declaration, for New
+	webhook  *webhookSender  // nil: none
+	delivery *taskDefinition // what the webhook's deliveries are
+	cron     *declaredCron   // nil: no declared schedule
+	errs     []error         // mistakes of the declaration, for New
 }
 
 // Define declares a task: its name, unique within a [Client] and stored with each task, its handler and its
@@ -116,6 +118,9 @@ func Define[P any](name string, handler Handler[P], opts ...TaskOption) *Task[P]
 		def.mistake(err)
 	} else if def.schema, err = newParamsSchema(def.params); err != nil {
 		def.mistake(err)
+	}
+	if def.options.webhook != nil {
+		def.declareWebhook(def.options.webhook)
 	}
 	def.decode = func(raw []byte) (any, error) {
 		params := new(P)

@@ -198,8 +198,8 @@ func (e *taskFileEntry) readCronjob(r *registeredTask) {
 func (e *taskFileEntry) readEvents(r *registeredTask) {
 	events, _ := e.members["events"].([]any)
 	for i, event := range events {
-		if event == onFailedEvent && r.onFailed == nil {
-			e.fail(fmt.Sprintf("events/%d", i), "the task has no failure hook in Go (OnFailed)")
+		if event == onFailedEvent && r.onFailed == nil && r.webhook == nil {
+			e.fail(fmt.Sprintf("events/%d", i), "the task has no failure hook in Go (OnFailed, WebhookOnFailed)")
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (r *registeredTask) exportNode() (*yaml.Node, error) {
 		}
 		cronjob = mappingNode("cronExpression", stringNode(r.cron.expression), "timeZone", zone)
 	}
-	if r.onFailed != nil {
+	if r.onFailed != nil || r.webhook != nil {
 		events = &yaml.Node{Kind: yaml.SequenceNode, Tag: listTag, Content: []*yaml.Node{stringNode(onFailedEvent)}}
 	}
 	return mappingNode(

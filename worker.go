@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +63,8 @@ func WithConcurrency(n int) WorkOption {
 	}}
 }
 
-// WithQueues works only on these queues. Defaults to every queue.
+// WithQueues works only on these queues, and on the deliveries of the registered tasks' webhooks ([WebhookOnFailed]).
+// Defaults to every queue.
 func WithQueues(names ...string) WorkOption {
 	return workOption{fmt.Sprintf("WithQueues(%q)", names), func(o *workOptions) error {
 		if len(names) == 0 {
@@ -128,6 +131,7 @@ func (c *Client) Work(ctx context.Context, opts ...WorkOption) error {
 			errs = append(errs, fmt.Errorf("%v: %w", opt, err))
 		}
 	}
+	options.queues = c.withDeliveries(options.queues)
 	names := c.handled()
 	if len(names) == 0 {
 		errs = append(errs, errors.New("no registered task has a handler"))
@@ -172,11 +176,28 @@ func (c *Client) Work(ctx context.Context, opts ...WorkOption) error {
 func (c *Client) handled() []string {
 	var names []string
 	for name, task := range c.tasks {
-		if task.run != nil {
+		if task.run != nil && !(c.undelivered && strings.HasPrefix(name, webhookPrefix)) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// withDeliveries adds to the queues those that the webhooks' deliveries go to. No queues are all.
+func (c *Client) withDeliveries(queues []string) []string {
+	if len(queues) == 0 {
+		return nil
+	}
+	all := slices.Clone(queues)
+	for _, task := range c.tasks {
+		if task.delivery == nil {
+			continue
+		}
+		if queue := c.tasks[task.delivery.name].policy.queue; !slices.Contains(all, queue) {
+			all = append(all, queue)
+		}
+	}
+	return all
 }
 
 // worker is one call of Work.

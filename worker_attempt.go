@@ -252,9 +252,8 @@ func (w *worker) settle(a *attempt, err, cause error) {
 	}
 	w.attemptEnds(a, AttemptRetried, err, after)
 	w.logger.Warn("anchor: an attempt failed", attemptAttrs(a, slog.String("error", errorKind(err)))...)
-	var asked *retryAfterError
 	finished.outcome, finished.message, finished.after = outcomeRetried, cleanMessage(err.Error()), after
-	finished.asked = errors.As(err, &asked)
+	_, finished.asked = askedFor(err, 0)
 	w.finisher.add(finished)
 }
 

@@ -18,8 +18,8 @@ const (
 	maxHookCalls = 5
 )
 
-// failForGood records the final failure of a task together with what its hook writes. params is nil when they were
-// not decoded yet; when today's type forbids them, there is no hook to call.
+// failForGood records the final failure of a task together with what its hook writes and the delivery to its webhook.
+// params is nil when they were not decoded yet; when today's type forbids them, there is no hook to call.
 func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy taskPolicy, params any, failure error) {
 	message := cleanMessage(failure.Error())
 	hook := def.onFailed
@@ -30,7 +30,18 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 		}
 		params = decoded
 	}
-	if hook == nil && !task.exhausted {
+	var next []*newTask
+	var delivery *registeredTask
+	if def.webhook != nil {
+		delivery = w.client.tasks[def.delivery.name]
+		prepared, err := def.webhook.prepare(delivery, task, failure)
+		if err != nil {
+			w.logger.Error("anchor: a delivery to a webhook could not be made", "id", task.id, "task", task.name, "error", errorKind(err))
+		} else {
+			next = []*newTask{prepared}
+		}
+	}
+	if hook == nil && next == nil && !task.exhausted {
 		w.finisher.add(finishedAttempt{task: task, outcome: outcomeFailed, message: message})
 		return
 	}
@@ -49,10 +60,14 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 	backoff := firstFailBackoff
 	certain := true
 	for w.lease.holds(task.workerID) {
-		err := w.session.fail(context.WithoutCancel(w.running.base), task, message, w.idleLimit(policy.timeout), call)
+		err := w.session.fail(context.WithoutCancel(w.running.base), task,
+			finalFailure{message: message, idle: w.idleLimit(policy.timeout), hook: call, next: next})
 		switch {
 		case err == nil:
 			def.metrics.settled(task, outcomeFailed)
+			if next != nil {
+				delivery.metrics.enqueued(next[0].queue, len(next))
+			}
 			return
 		case errors.Is(err, ErrClaimLost):
 			if certain {

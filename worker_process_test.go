@@ -29,6 +29,7 @@ type workerSetting struct {
 	Concurrency int
 	Cron        string // the schedule that the task declares, "" for none
 	PollingOnly bool
+	Webhook     string // where it posts its failures, "" for nowhere
 }
 
 func TestMain(m *testing.M) {
@@ -45,12 +46,21 @@ func TestMain(m *testing.M) {
 // processParams say what a task does in a worker process.
 type processParams struct {
 	// Do is "" (write an effect), "poison" (end the process), "block" (write, then wait for the end of the context)
-	// or "deaf" (write, then wait without looking at it, until the table gates holds something).
+	// or "deaf" (write, then wait without looking at it, until the table gates holds something). "hook" is deaf in the
+	// failure hook.
 	Do string `json:"do"`
 }
 
 // defineProcessTask is the one task of worker processes. Every start of a handler is written at once, to starts.
-func defineProcessTask(pool *pgxpool.Pool) *Task[processParams] {
+func defineProcessTask(pool *pgxpool.Pool, opts ...TaskOption) *Task[processParams] {
+	await := func(ctx context.Context) error {
+		for open := false; !open; {
+			if err := pool.QueryRow(context.WithoutCancel(ctx), "select exists (select from gates) from pg_sleep(0.05)").Scan(&open); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	return Define("Process", func(ctx context.Context, tx pgx.Tx, p *processParams) error {
 		info, _ := TaskFromContext(ctx)
 		if p.Do != "" {
@@ -69,15 +79,20 @@ func defineProcessTask(pool *pgxpool.Pool) *Task[processParams] {
 			<-ctx.Done()
 			return ctx.Err()
 		case "deaf":
-			for open := false; !open; {
-				if err := pool.QueryRow(context.WithoutCancel(ctx), "select exists (select from gates) from pg_sleep(0.05)").Scan(&open); err != nil {
-					return err
-				}
-			}
+			return await(ctx)
+		case "hook":
+			return Fatal(errNoLuck)
 		}
 		return nil
-	}, WithRetryPolicy("1ms", 3)).OnFailed(func(ctx context.Context, tx pgx.Tx, _ Failure, _ *processParams) error {
-		return noteEffect(ctx, tx, fmt.Sprintf("hook in %d", os.Getpid()))
+	}, append(opts, WithRetryPolicy("1ms", 3))...).OnFailed(func(ctx context.Context, tx pgx.Tx, _ Failure, p *processParams) error {
+		err := noteEffect(ctx, tx, fmt.Sprintf("hook in %d", os.Getpid()))
+		if err != nil || p.Do != "hook" {
+			return err
+		}
+		if _, err := pool.Exec(ctx, "insert into starts select task_id, pid from starts limit 1"); err != nil {
+			return err
+		}
+		return await(ctx)
 	})
 }
 
@@ -101,7 +116,11 @@ func runWorkerProcess(text string) error {
 	}
 	defer pool.Close()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	task := defineProcessTask(pool)
+	var opts []TaskOption
+	if setting.Webhook != "" {
+		opts = append(opts, WebhookOnFailed(setting.Webhook, WithWebhookAllow("127.0.0.1")))
+	}
+	task := defineProcessTask(pool, opts...)
 	if setting.Cron != "" {
 		task.Cron(setting.Cron, &processParams{})
 	}

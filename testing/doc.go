@@ -31,6 +31,10 @@
 // [Harness.DuplicateDelivery] and [Harness.FailCommit] make happen what makes it so, and [RequireIdempotent] checks
 // that a handler can bear it.
 //
+// # Webhooks
+//
+// What [anchor.WebhookOnFailed] would deliver stays pending in the queue "anchor.webhooks": nothing is posted.
+//
 // # Stores
 //
 // [TestStore] is the contract of a store as a suite of tests.
