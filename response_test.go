@@ -99,8 +99,7 @@ func TestRetryLogicHonoursResponses(t *testing.T) {
 // A handler that calls a server and returns what CheckResponse says.
 func TestHandlerReturnsCheckResponse(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		server := httptest.NewServer(answer(503, "Retry-After", "600"))
 		defer server.Close()
 		task := Define("Call", func(ctx context.Context, _ pgx.Tx, _ *noParams) error {

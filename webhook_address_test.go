@@ -142,8 +142,7 @@ func (s *nameServer) resolver() WebhookOption {
 // A name that is allowed at first points elsewhere by the time of the next attempt, and back again.
 func TestWebhookChecksTheAddressOfEachDial(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		names := newNameServer(t)
 		names.set("127.0.0.1")
 		receiver := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -14,43 +14,45 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// Where one of the two cannot be written, neither is there.
 func TestWebhookDeliveryCommitsWithTheFailure(t *testing.T) {
 	t.Parallel()
-	rig := newPG(t)
-	receiver := newReceiver(t)
-	task := defineCharge(receiver.url)
-	client := rig.newClient(task)
-	// The failure cannot commit for as long as its delivery cannot be written.
-	rig.exec(`create table gates (open int);
-		create function refuse_delivery() returns trigger language plpgsql as $$
-		begin
-			if new.name like 'anchor.webhook/%' and not exists (select from gates) then raise 'no delivery yet'; end if;
-			return new;
-		end $$;
-		create trigger refuse_delivery before insert on anchor_tasks_hot for each row execute function refuse_delivery()`)
-	rig.startWork(client)
-	id := enqueue(rig, client, task, &chargeParams{canary})
-	eventually(t, "a refused commit", func() bool { return strings.Contains(rig.logs.String(), "no delivery yet") })
-	if info, err := client.Task(t.Context(), id); err != nil || info.Status != StatusRunning {
-		t.Errorf("%+v, %v; want running, as the delivery is refused", info, err)
-	}
-	if found := deliveries(t, client); len(found) > 0 {
-		t.Errorf("deliveries %v although they are refused", found)
-	}
-	rig.exec("insert into gates values (1)")
-	rig.ended(client, id)
-	created := readOne[time.Time](rig, "select created_at from anchor_tasks where name like 'anchor.webhook/%'")
-	finished := readOne[time.Time](rig, "select finished_at from anchor_tasks where id = $1", id)
-	if delivery := rig.delivered(client); delivery.Status != StatusCompleted || created.After(finished) {
-		t.Errorf("delivery %s of %v, the failure is of %v", delivery.Status, created, finished)
+	for refused, table := range map[string]string{"delivery": "anchor_tasks_hot", "failure": "anchor_task_errors"} {
+		t.Run("the "+refused+" is refused", func(t *testing.T) {
+			t.Parallel()
+			rig := newPG(t)
+			receiver := newReceiver(t)
+			task := defineCharge(receiver.url)
+			client := rig.newClient(task)
+			id := enqueue(rig, client, task, &chargeParams{canary})
+			rig.exec(`create table gates (open int);
+				create function refuse() returns trigger language plpgsql as $$
+				begin
+					if not exists (select from gates) then raise 'refused for now'; end if;
+					return new;
+				end $$;
+				create trigger refuse before insert on ` + table + ` for each row execute function refuse()`)
+			rig.startWork(client)
+			eventually(t, "a refused commit", func() bool { return strings.Contains(rig.logs.String(), "refused for now") })
+			if info, err := client.Task(t.Context(), id); err != nil || info.Status != StatusRunning {
+				t.Errorf("%+v, %v; want running", info, err)
+			}
+			if found := deliveries(t, client); len(found) > 0 {
+				t.Errorf("%d deliveries, want none", len(found))
+			}
+			rig.exec("insert into gates values (1)")
+			rig.ended(client, id)
+			if delivery := rig.delivered(client); delivery.Status != StatusCompleted || len(receiver.taken()) != 1 {
+				t.Errorf("delivery %s, %d requests; want completed and 1", delivery.Status, len(receiver.taken()))
+			}
+		})
 	}
 }
 
 // The delivery does not depend on what becomes of the task's own hook.
 func TestWebhookDeliversWhateverTheHookDoes(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		hooks := map[string]func(ctx context.Context, tx pgx.Tx) error{
 			"good":   func(context.Context, pgx.Tx) error { return nil },
 			"error":  func(context.Context, pgx.Tx) error { return errors.New("no") },
@@ -110,8 +112,7 @@ func TestWebhookIsCalledForStoredParametersThatDoNotFit(t *testing.T) {
 
 func TestWebhookIsNotCalledForCompletedOrCancelledTasks(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t)
 		task := Define("Good", func(context.Context, pgx.Tx, *noParams) error { return nil }, WebhookOnFailed(receiver.url, WithWebhookAllow("127.0.0.1")))
 		client := rig.clientOf(store, task)
@@ -134,8 +135,7 @@ func TestWebhookIsNotCalledForCompletedOrCancelledTasks(t *testing.T) {
 // Deliveries go to processes that know the webhook, also when they work on other queues only.
 func TestWebhookDeliveriesGoWhereTheDeclarationIs(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver, others := newReceiver(t), newReceiver(t)
 		charge := defineCharge(receiver.url)
 		refund := Define("Refund", func(context.Context, pgx.Tx, *noParams) error { return Fatal(errDeclined) }, WebhookOnFailed(others.url, WithWebhookAllow("127.0.0.1")))
@@ -156,8 +156,7 @@ func TestWebhookDeliveriesGoWhereTheDeclarationIs(t *testing.T) {
 
 func TestWebhookDeliveriesAreCountedAndTraced(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t)
 		task := defineCharge(receiver.url)
 		registry := prometheus.NewPedanticRegistry()

@@ -112,7 +112,7 @@ func defineCharge(url string, opts ...WebhookOption) *Task[chargeParams] {
 }
 
 // deliveries are the tasks that deliver, in order.
-func deliveries(t *testing.T, client *Client) []*TaskInfo {
+func deliveries(t testing.TB, client *Client) []*TaskInfo {
 	t.Helper()
 	tasks, err := client.Tasks(t.Context(), TaskQuery{Queue: "anchor.webhooks"})
 	if err != nil {
@@ -133,23 +133,22 @@ func (r *pgRig) delivered(client *Client) *TaskInfo {
 }
 
 // onEachStore runs test for each store, as a rig whose log is that of the subtest.
-func onEachStore(t *testing.T, test func(rig *pgRig, store Store)) {
+func onEachStore(t *testing.T, test func(t *testing.T, rig *pgRig, store Store)) {
 	t.Helper()
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		rig := newPG(t)
-		test(rig, rig.store)
+		test(t, rig, rig.store)
 	})
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		test(&pgRig{t: t, logs: &testLog{}}, NewMemoryStore())
+		test(t, &pgRig{t: t, logs: &testLog{}}, NewMemoryStore())
 	})
 }
 
 func TestWebhookPostsTheFailureSigned(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t)
 		client := rig.clientOf(store, defineCharge(receiver.url, WithWebhookSecret(webhookSecretNew, webhookSecretOld)))
 		rig.startWork(client)
@@ -219,8 +218,7 @@ func TestWebhookPostsTheFailureSigned(t *testing.T) {
 
 func TestWebhookSendsParametersOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t)
 		task := defineCharge(receiver.url, WithWebhookParams())
 		client := rig.clientOf(store, task)
@@ -244,8 +242,7 @@ func TestWebhookSendsParametersOnlyWhenAsked(t *testing.T) {
 // Parameters that leave no room for the rest of the delivery are left out, and the failure is delivered all the same.
 func TestWebhookLeavesOutParametersThatDoNotFit(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t)
 		task := defineCharge(receiver.url, WithWebhookParams())
 		client := rig.clientOf(store, task)
@@ -291,8 +288,7 @@ func quickDeliveries(t *testing.T, timeout string) ClientOption {
 
 func TestWebhookIsRetriedUntilTheServerTakesIt(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		private := newReceiver(t)
 		receiver := newReceiver(t, answer(500), answer(429, "Retry-After", "1"), hang, answer(302, "Location", private.url),
 			answer(307, "Location", private.url), answer(404), answer(503), answer(204))
@@ -337,8 +333,7 @@ func TestWebhookIsRetriedUntilTheServerTakesIt(t *testing.T) {
 
 func TestWebhookHonoursRetryAfterWithinAnHour(t *testing.T) {
 	t.Parallel()
-	onEachStore(t, func(rig *pgRig, store Store) {
-		t := rig.t
+	onEachStore(t, func(t *testing.T, rig *pgRig, store Store) {
 		receiver := newReceiver(t, answer(429, "Retry-After", "99999999999999999999"))
 		task := defineCharge(receiver.url)
 		client := rig.clientOf(store, task)
