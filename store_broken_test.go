@@ -107,16 +107,16 @@ func (s errorsDropped) finish(ctx context.Context, batch []finishedAttempt) ([]i
 // hookApart runs the hook in a transaction of the hook's own, which is committed even if the hook fails.
 type hookApart struct{ session }
 
-func (s hookApart) fail(ctx context.Context, task *claimedTask, message string, idle time.Duration, hook func(ctx context.Context, tx pgx.Tx) error) error {
-	if hook == nil {
-		return s.session.fail(ctx, task, message, idle, nil)
+func (s hookApart) fail(ctx context.Context, task *claimedTask, end finalFailure) error {
+	if hook := end.hook; hook != nil {
+		end.hook = func(ctx context.Context, _ pgx.Tx) error {
+			tx := &memoryTx{store: s.session.(*memorySession).store}
+			err := hook(ctx, tx)
+			_ = tx.Commit(ctx)
+			return err
+		}
 	}
-	return s.session.fail(ctx, task, message, idle, func(ctx context.Context, _ pgx.Tx) error {
-		tx := &memoryTx{store: s.session.(*memorySession).store}
-		err := hook(ctx, tx)
-		_ = tx.Commit(ctx)
-		return err
-	})
+	return s.session.fail(ctx, task, end)
 }
 
 // claimsTwice hands a claimed task out twice.

@@ -116,11 +116,11 @@ func runWorkerProcess(text string) error {
 	}
 	defer pool.Close()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	var opts []TaskOption
+	var taskOpts []TaskOption
 	if setting.Webhook != "" {
-		opts = append(opts, WebhookOnFailed(setting.Webhook, WithWebhookAllow("127.0.0.1")))
+		taskOpts = append(taskOpts, WebhookOnFailed(setting.Webhook, WithWebhookAllow("127.0.0.1")))
 	}
-	task := defineProcessTask(pool, opts...)
+	task := defineProcessTask(pool, taskOpts...)
 	if setting.Cron != "" {
 		task.Cron(setting.Cron, &processParams{})
 	}
