@@ -142,3 +142,25 @@ level=INFO msg="anchor: a task completed" worker=W id=2 task=Good attempt=1 dura
 		})
 	}
 }
+
+// A task whose last attempt went down with its worker has its line, too, from the worker that found it.
+func TestLogOfATaskWhoseWorkerDiedInItsLastAttempt(t *testing.T) {
+	t.Parallel()
+	rig := newPG(t)
+	started, goOn := make(chan struct{}), make(chan struct{})
+	task := Define("Held", func(context.Context, pgx.Tx, *noParams) error { close(started); <-goOn; return nil }, WithRetryPolicy("1ms", 1))
+	client := rig.newClient(task)
+	rig.startWork(client, WithLease(30*time.Second))
+	defer close(goOn)
+	id := enqueue(rig, client, task, &noParams{})
+	receive(t, "the attempt", started)
+	rig.exec("update anchor_workers set lease_until = clock_timestamp() - interval '1 second'")
+	rig.startWork(client, WithPollInterval(20*time.Millisecond), WithLease(time.Second))
+	if info := rig.ended(client, id); info.Status != StatusFailed {
+		t.Errorf("status %s, want failed", info.Status)
+	}
+	want := regexp.MustCompile(fmt.Sprintf(`level=ERROR msg="anchor: a task failed for good" worker=\S+ id=%d task=Held attempt=1 duration=0s error="lost worker"\n`, id))
+	if n := len(want.FindAllString(rig.logs.String(), -1)); n != 1 {
+		t.Errorf("%d lines that match %v, want 1", n, want)
+	}
+}

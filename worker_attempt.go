@@ -88,6 +88,7 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	policy, err := def.policyOf(task)
 	if task.exhausted {
 		w.client.failed(task.id, errAttemptsLost)
+		w.logger.Error("anchor: a task failed for good", attemptAttrs(&attempt{task: task}, slog.String("error", errorKind(errAttemptsLost)))...)
 		w.failForGood(task, def, policy, nil, errAttemptsLost)
 		return true
 	}
@@ -268,6 +269,8 @@ func errorKind(err error) string {
 		return "goexit"
 	case errors.Is(err, ErrTimeout):
 		return "timeout"
+	case errors.Is(err, errAttemptsLost):
+		return "lost worker"
 	}
 	for {
 		inner := errors.Unwrap(err)
