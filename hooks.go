@@ -30,7 +30,7 @@ type Failure struct {
 type FailureHook[P any] func(ctx context.Context, tx pgx.Tx, failure Failure, params *P) error
 
 // OnFailed sets the task's failure hook and returns the task. It is part of the declaration: call it once,
-// before [New].
+// before [New]. To post failures to a URL, give [Define] the option [WebhookOnFailed]; a task may have both.
 func (t *Task[P]) OnFailed(hook FailureHook[P]) *Task[P] {
 	switch {
 	case hook == nil:

@@ -94,6 +94,8 @@ func WithWebhookAllow(prefixes ...string) WebhookOption {
 // a 429 or 503 sets the distance as for [CheckResponse]. So a receiver may see a delivery twice: Webhook-Id
 // and Idempotency-Key are its id, the same in every attempt. As for a hook, nothing is sent for a cancelled task.
 //
+// A delivery that is pending when its declaration is dropped or the task renamed stays so, as any task without a handler.
+//
 // The URL and the secrets are read from this declaration when a delivery is sent, and not stored; the error's text is.
 //
 // Addresses that are not public are refused, by the address that is dialled, whatever the DNS says: loopback, private,
