@@ -323,7 +323,7 @@ func (r *modelRig) forge() {
 	if len(lost) != 1 {
 		r.Errorf("a forged token has completed a task")
 	}
-	r.wantIs(s.fail(context.Background(), &forged, "forged", time.Minute, nil), ErrClaimLost)
+	r.wantIs(s.fail(context.Background(), &forged, finalFailure{message: "forged", idle: time.Minute}), ErrClaimLost)
 }
 
 // complete ends an attempt in its own transaction, which has enqueued a task, or abandons it.
@@ -373,13 +373,14 @@ func (r *modelRig) fail() {
 		hookErr = errors.New("no luck")
 	}
 	called := 0
-	err := r.sessions[c.session].fail(context.Background(), c.claimed, "failed", time.Minute, func(ctx context.Context, tx pgx.Tx) error {
+	hook := func(ctx context.Context, tx pgx.Tx) error {
 		called++
 		if enqueueErr = r.store.enqueueTx(ctx, tx, []*newTask{child}); enqueueErr != nil {
 			hookErr = errors.New("held")
 		}
 		return hookErr
-	})
+	}
+	err := r.sessions[c.session].fail(context.Background(), c.claimed, finalFailure{message: "failed", idle: time.Minute, hook: hook})
 	if c.lost() {
 		r.wantIs(err, ErrClaimLost)
 		if called != 0 {
