@@ -80,7 +80,7 @@ func (a *app) badSchema(err error) error {
 func whyNotParsed(given string, err error) string {
 	const hint = "it should look like postgres://user:password@host:5432/database, with special characters of the password percent-encoded (/ is %2F, @ is %40)"
 	parsed, notURL := url.Parse(given)
-	if notURL != nil || parsed.Scheme == "" && !strings.Contains(given, "=") {
+	if notURL != nil || parsed.Scheme == "" && !strings.Contains(given, "=") || strings.Contains(given, "://") && !strings.HasPrefix(parsed.Scheme, "postgres") {
 		return hint
 	}
 	cause := errors.Unwrap(err)

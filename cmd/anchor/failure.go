@@ -84,7 +84,12 @@ var (
 )
 
 func oneLine(text string) string {
-	return clean(secrets.ReplaceAllString(spaces.ReplaceAllString(strings.TrimSpace(text), " "), "..."))
+	return clean(secrets.ReplaceAllStringFunc(spaces.ReplaceAllString(strings.TrimSpace(text), " "), func(secret string) string {
+		if secret == "://user:password@" { // that of the examples
+			return secret
+		}
+		return "..."
+	}))
 }
 
 // looksSecret tells of what may be the address of a database.

@@ -57,7 +57,7 @@ func TestUsage(t *testing.T) {
 func TestNoDatabaseIsGiven(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"workers"}, {"migrate"}, {"tasks", "retry", "1"}} {
-		wantFailure(t, start(t, "", args...), 2, "no database is given: set DATABASE_URL")
+		wantFailure(t, start(t, "", args...), 2, "no database is given: set DATABASE_URL, for example to postgres://user:password@host:5432/database")
 	}
 }
 
@@ -70,7 +70,7 @@ func TestWrongDatabaseURLShowsNoPassword(t *testing.T) {
 		"postgres://user:" + url.QueryEscape(password) + "@host/database?sslmode=no": "sslmode",
 		"host=host password=" + password + " sslmode=no":                             "should look like",
 		"host=host port=x PassWord = '" + password + "'":                             "should look like",
-		"mysql://user:" + url.QueryEscape(password) + "@host/database":               "",
+		"mysql://user:" + url.QueryEscape(password) + "@host/database":               "postgres://user:password@host",
 		password: "should look like",
 	} {
 		for _, o := range []outcome{start(t, given, "workers"), start(t, "", "workers", "--database-url", given)} {
