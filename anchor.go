@@ -210,10 +210,8 @@ func New(store Store, opts ...ClientOption) (*Client, error) {
 	var errs []error
 	if store == nil {
 		errs = append(errs, errors.New("the store is nil"))
-	} else if declared, ok := store.(interface{ check() error }); ok {
-		if err := declared.check(); err != nil {
-			errs = append(errs, err)
-		}
+	} else if declared, ok := store.(interface{ mistake() error }); ok {
+		errs = append(errs, declared.mistake())
 	}
 	options := clientOptions{logger: slog.Default()}
 	for i, opt := range opts {

@@ -3,6 +3,8 @@ package anchor
 import (
 	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // What ends an attempt because of what its handler did to its transaction.
@@ -14,3 +16,11 @@ var (
 	errHandlerTxFailed  = errors.New("anchor: the handler returned nil although a statement of its transaction had failed, which aborts the transaction; use a savepoint (tx.Begin) for statements that may fail")
 	errHandlerTxEnded   = fmt.Errorf("anchor: the handler ended its own transaction with a COMMIT or ROLLBACK statement")
 )
+
+// noLargeObjects answers [pgx.ErrTxClosed] to all: it is of a transaction that has none to give. The zero
+// [pgx.LargeObjects] panics, and pgx makes them for its own transactions only, such as this one, which never began.
+func noLargeObjects() pgx.LargeObjects {
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{})
+	return pgx.FailedBatchResults(batch, pgx.ErrTxClosed).Tx().LargeObjects()
+}

@@ -135,6 +135,7 @@ func TestNewReportsTheStoresOptions(t *testing.T) {
 	t.Parallel()
 
 	var noStore *anchor.PGStore
+	var noMemory *anchor.MemoryStore
 	pool := openPool(t, "postgres:///nowhere")
 	for _, c := range []struct {
 		name  string
@@ -142,6 +143,9 @@ func TestNewReportsTheStoresOptions(t *testing.T) {
 		want  []string
 	}{
 		{"nil store in an interface", noStore, []string{"store is nil"}},
+		{"zero store", &anchor.PGStore{}, []string{"not made by NewPGStore"}},
+		{"nil in-memory store in an interface", noMemory, []string{"in-memory store is nil"}},
+		{"zero in-memory store", &anchor.MemoryStore{}, []string{"not made by NewMemoryStore"}},
 		{"nil pool", anchor.NewPGStore(nil), []string{"has no pool"}},
 		{"schema with a quote", anchor.NewPGStore(pool, anchor.WithSchema(`x"; drop table y`)), []string{"WithSchema", "lower-case letters"}},
 		{"schema in capitals", anchor.NewPGStore(pool, anchor.WithSchema("Jobs")), []string{`WithSchema("Jobs")`, "lower-case letters"}},
@@ -154,7 +158,10 @@ func TestNewReportsTheStoresOptions(t *testing.T) {
 
 			_, err := anchor.New(c.store)
 			wantText(t, err, c.want...)
-			wantText(t, c.store.Migrate(t.Context()), c.want...)
+			wantPrefixOnce(t, err)
+			err = c.store.Migrate(t.Context())
+			wantText(t, err, c.want...)
+			wantPrefixOnce(t, err)
 		})
 	}
 }

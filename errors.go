@@ -58,6 +58,14 @@ var (
 	ErrShutdown = errors.New("anchor: the worker is shutting down")
 )
 
+// prefixed says whose error it is. nil is nil.
+func prefixed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("anchor: %w", err)
+}
+
 // TaskExistsError says which task holds a unique tag. errors.Is(err, ErrTaskAlreadyExists) is true of it.
 type TaskExistsError struct {
 	// Tag is the unique tag asked for.

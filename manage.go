@@ -2,7 +2,6 @@ package anchor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -22,8 +21,8 @@ func (c *Client) Cancel(ctx context.Context, id int64) error {
 // CancelWithTx is [Client.Cancel] as a part of the caller's transaction: nothing is cancelled unless it
 // commits. Its errors leave tx usable.
 func (c *Client) CancelWithTx(ctx context.Context, tx pgx.Tx, id int64) error {
-	if tx == nil {
-		return errors.New("anchor: CancelWithTx: tx is nil")
+	if noTx(tx) {
+		return errNilTx
 	}
 	return c.store.cancel(ctx, tx, id)
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/anchor-go/anchor"
 )
@@ -197,6 +199,49 @@ func TestRunRefuses(t *testing.T) {
 		}
 		wantTasks(t, client, anchor.TaskQuery{})
 	})
+}
+
+// A transaction that is none, or of another store, is refused by every method that takes one.
+func TestWithTxRefusesATransactionOfAnotherStore(t *testing.T) {
+	t.Parallel()
+	store, pool := postgresStore(t)
+	memory := anchor.NewMemoryStore()
+	inMemory, err := memory.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofAnother, err := anchor.NewMemoryStore().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var noTx *pgxpool.Tx
+	for _, c := range []struct {
+		name  string
+		store anchor.Store
+		tx    pgx.Tx
+		want  string
+	}{
+		{"nil on PostgreSQL", store, nil, "tx is nil"},
+		{"nil pointer on PostgreSQL", store, noTx, "tx is nil"},
+		{"nil pointer in memory", memory, noTx, "tx is nil"},
+		{"in memory on PostgreSQL", store, inMemory, "transaction of the in-memory store, but the client's store is PostgreSQL"},
+		{"PostgreSQL in memory", memory, mustBegin(t, pool, pgx.TxOptions{}), "*pgxpool.Tx, is no transaction of the client's store, which is in memory"},
+		{"another in memory", memory, ofAnother, "another in-memory store than the client's"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client, task := newLetters(t, c.store)
+			id := mustRun(t, client, task, letter{})
+			_, err := task.RunWithTx(t.Context(), client, c.tx, &letter{})
+			_, errMany := task.RunManyWithTx(t.Context(), client, c.tx, []*letter{{}})
+			for _, err := range []error{err, errMany, client.CancelWithTx(t.Context(), c.tx, id)} {
+				wantText(t, err, c.want)
+				wantPrefixOnce(t, err)
+			}
+			if info := mustTask(t, client, id); info.Status != anchor.StatusPending {
+				t.Errorf("the task is %s", info.Status)
+			}
+		})
+	}
 }
 
 // wantTasks checks which tasks a query finds, in the order of its answer.

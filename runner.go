@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -52,7 +53,7 @@ func (t *Task[P]) RunMany(ctx context.Context, c *Client, params []*P, opts ...R
 
 // RunManyWithTx is [Task.RunMany] as a part of the caller's transaction.
 func (t *Task[P]) RunManyWithTx(ctx context.Context, c *Client, tx pgx.Tx, params []*P, opts ...RunOption) ([]int64, error) {
-	if tx == nil {
+	if noTx(tx) {
 		return nil, errNilTx
 	}
 	return runMany(ctx, c, tx, t.definition(), params, opts)
@@ -61,6 +62,12 @@ func (t *Task[P]) RunManyWithTx(ctx context.Context, c *Client, tx pgx.Tx, param
 var errNoDefinition = fmt.Errorf("%w: it was not made by Define", ErrTaskNotRegistered)
 
 var errNilTx = errors.New("anchor: tx is nil")
+
+// noTx is true of nil, and of a nil pointer in an interface.
+func noTx(tx pgx.Tx) bool {
+	v := reflect.ValueOf(tx)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
 
 func nilParams(def *taskDefinition) error {
 	if def == nil {
@@ -87,7 +94,7 @@ func (c *Client) run(ctx context.Context, def *taskDefinition, params any, opts 
 }
 
 func (c *Client) runTx(ctx context.Context, tx pgx.Tx, def *taskDefinition, params any, opts []RunOption) (int64, error) {
-	if tx == nil {
+	if noTx(tx) {
 		return 0, errNilTx
 	}
 	return c.runOne(ctx, def, params, opts, true, func(ctx context.Context, task *newTask) error {

@@ -16,7 +16,7 @@ import (
 // semantics of [PGStore], with its clients and workers in one process: claims, leases, retries, unique tags
 // and transactions. SQL is what it has not: a handler's tx collects what is enqueued and cancelled through
 // it and applies that together with the completion, its other methods answer [ErrNoTransaction].
-// [MemoryStore.Begin] gives a transaction for [Task.RunWithTx].
+// Its large objects answer [pgx.ErrTxClosed]. [MemoryStore.Begin] gives a transaction for [Task.RunWithTx].
 //
 // Completed tasks are kept for 24 hours, the newest 100,000 of them at most, failed and cancelled ones for 7
 // days. The clock is the process's, so that it works in a testing/synctest bubble; it starts no goroutine.
@@ -51,8 +51,18 @@ func NewMemoryStore() *MemoryStore {
 	}
 }
 
+// mistake tells that the store was not made by NewMemoryStore.
+func (s *MemoryStore) mistake() error {
+	if s == nil || s.queues == nil {
+		return errors.New("the in-memory store is nil or was not made by NewMemoryStore")
+	}
+	return nil
+}
+
 // Migrate does nothing: there is no schema.
-func (s *MemoryStore) Migrate(ctx context.Context) error { return ctx.Err() }
+func (s *MemoryStore) Migrate(ctx context.Context) error {
+	return errors.Join(prefixed(s.mistake()), ctx.Err())
+}
 
 // Begin starts a transaction for [Task.RunWithTx], [Task.RunManyWithTx] and [Client.CancelWithTx]. What
 // they do is applied by Commit and discarded by Rollback; errors.Is(err, pgx.ErrTxClosed) is true after
@@ -60,7 +70,7 @@ func (s *MemoryStore) Migrate(ctx context.Context) error { return ctx.Err() }
 // changes a task that it cancels, waits; so end it. Its SQL methods answer [ErrNoTransaction], its Conn is
 // nil. It is for one goroutine at a time.
 func (s *MemoryStore) Begin(ctx context.Context) (pgx.Tx, error) {
-	if err := ctx.Err(); err != nil {
+	if err := s.Migrate(ctx); err != nil {
 		return nil, err
 	}
 	return &memoryTx{store: s}, nil
@@ -229,15 +239,12 @@ func (s *MemoryStore) atomically(ctx context.Context, do func(tx *memoryTx, now 
 
 // transaction finds what is behind a tx that a caller gave.
 func (s *MemoryStore) transaction(tx pgx.Tx) (*memoryTx, error) {
-	if tx == nil {
-		return nil, errors.New("anchor: the transaction is nil")
-	}
 	mine, ok := tx.(*memoryTx)
-	if !ok || mine == nil {
-		return nil, fmt.Errorf("anchor: a %T is not a transaction of the in-memory store; MemoryStore.Begin gives one", tx)
+	if !ok {
+		return nil, fmt.Errorf("anchor: tx, a %T, is no transaction of the client's store, which is in memory: MemoryStore.Begin gives one", tx)
 	}
 	if mine.store != s {
-		return nil, errors.New("anchor: the transaction belongs to another in-memory store")
+		return nil, errors.New("anchor: tx belongs to another in-memory store than the client's")
 	}
 	return mine, nil
 }

@@ -94,6 +94,6 @@ func (t *memoryTx) Prepare(context.Context, string, string) (*pgconn.StatementDe
 	return nil, t.refusal()
 }
 
-func (t *memoryTx) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
+func (t *memoryTx) LargeObjects() pgx.LargeObjects { return noLargeObjects() }
 
 func (t *memoryTx) Conn() *pgx.Conn { return nil }

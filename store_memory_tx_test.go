@@ -293,6 +293,12 @@ func TestMemoryTxRefusesSQL(t *testing.T) {
 			if tx.Conn() != nil {
 				t.Error("Conn is not nil")
 			}
+			objects := tx.LargeObjects() // pgx makes them, with an error of its own
+			_, err = objects.Create(ctx, 0)
+			wantError(t, err, pgx.ErrTxClosed)
+			_, err = objects.Open(ctx, 1, pgx.LargeObjectModeRead)
+			wantError(t, err, pgx.ErrTxClosed)
+			wantError(t, objects.Unlink(ctx, 1), pgx.ErrTxClosed)
 		})
 	}
 }

@@ -29,9 +29,10 @@ const (
 	stateTransactionEnded = "AN002"
 )
 
-var errNilStore = errors.New("anchor: the PostgreSQL store is nil")
-
-var errNilPool = errors.New("anchor: the PostgreSQL store has no pool")
+var (
+	errNilStore = errors.New("the PostgreSQL store is nil or was not made by NewPGStore")
+	errNilPool  = errors.New("the PostgreSQL store has no pool")
+)
 
 // PGStore keeps the tasks in PostgreSQL 14 or newer. It is made by [NewPGStore] and safe for concurrent use.
 type PGStore struct {
@@ -106,19 +107,22 @@ func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		s.optionErr = fmt.Errorf("anchor: NewPGStore: %w", err)
+		s.optionErr = fmt.Errorf("NewPGStore: %w", err)
 	}
 	s.waker = newWaker(s.notify)
 	return s
 }
 
-// check answers the mistakes of the store's own declaration.
-func (s *PGStore) check() error {
-	if s == nil {
+// mistake is what is wrong with the store's own declaration.
+func (s *PGStore) mistake() error {
+	if s == nil || s.waker == nil {
 		return errNilStore
 	}
 	return s.optionErr
 }
+
+// check is mistake for the caller of a method.
+func (s *PGStore) check() error { return prefixed(s.mistake()) }
 
 // sql puts the schema's name into a statement.
 func (s *PGStore) sql(statement string) string {

@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,7 +72,7 @@ func (s *PGStore) insertInPieces(ctx context.Context, db querier, tasks []*newTa
 }
 
 func (s *PGStore) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTask) error {
-	if err := s.check(); err != nil {
+	if err := errors.Join(s.check(), notInMemory(tx)); err != nil {
 		return err
 	}
 	for start := 0; start < len(tasks); start += enqueueRows {
@@ -81,6 +82,14 @@ func (s *PGStore) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTask) er
 	}
 	// Nobody tells when the caller commits.
 	s.waker.wakeLater(queuesOf(tasks))
+	return nil
+}
+
+// notInMemory refuses a transaction that no database knows.
+func notInMemory(tx pgx.Tx) error {
+	if _, ok := innermost(tx).(*memoryTx); ok {
+		return errors.New("anchor: tx is a transaction of the in-memory store, but the client's store is PostgreSQL")
+	}
 	return nil
 }
 

@@ -195,6 +195,9 @@ func (s *PGStore) cancel(ctx context.Context, tx pgx.Tx, id int64) error {
 	}
 	var err error
 	if tx != nil {
+		if err := notInMemory(tx); err != nil {
+			return err
+		}
 		err = ask(tx)
 	} else {
 		err = onConn(ctx, s.pool, func(conn *pgxpool.Conn) error { return ask(conn) })

@@ -257,7 +257,7 @@ func (t *lazyTx) LargeObjects() pgx.LargeObjects {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if _, err := t.start(ctx); err != nil || t.inner == nil {
-		return pgx.LargeObjects{}
+		return noLargeObjects()
 	}
 	return t.inner.LargeObjects()
 }

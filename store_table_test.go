@@ -177,6 +177,14 @@ func wantHolder(t *testing.T, err error, tag string, holder int64) {
 	}
 }
 
+// wantPrefixOnce checks that an error says whose it is, and says it once.
+func wantPrefixOnce(t *testing.T, err error) {
+	t.Helper()
+	if text := err.Error(); !strings.HasPrefix(text, "anchor: ") || strings.Count(text, "anchor: ") != 1 {
+		t.Errorf("the error %q does not say once whose it is", text)
+	}
+}
+
 func wantText(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
