@@ -287,7 +287,7 @@ func (r *schemaReflector) object(t reflect.Type, addressable bool) *jsonschema.S
 	fields := jsonFields(t)
 	types := make([]*jsonschema.Schema, len(fields))
 	notes := make([]string, len(fields))
-	nulls := make([]bool, len(fields))
+	nulls, wanted := make([]bool, len(fields)), make([]bool, len(fields))
 	flat := make([]reflect.StructField, len(fields))
 	names := make(map[string]string, len(fields))
 	for i, f := range fields {
@@ -298,7 +298,7 @@ func (r *schemaReflector) object(t reflect.Type, addressable bool) *jsonschema.S
 		if err != nil {
 			r.errs = append(r.errs, fmt.Errorf("%s: %w", f.path, err))
 		}
-		nulls[i] = nulls[i] || tags.nullable
+		wanted[i] = tags.nullable
 		placeholder := "F" + strconv.Itoa(i)
 		names[placeholder] = f.name
 		flat[i] = reflect.StructField{
@@ -330,7 +330,11 @@ func (r *schemaReflector) object(t reflect.Type, addressable bool) *jsonschema.S
 		if f.quoted {
 			property = quoted(property, f.typ)
 		}
-		if nulls[i] {
+		if nulls[i] && f.typ.Kind() == reflect.Slice && (isAtLeastOne(property.MinItems) || isAtLeastOne(property.MinLength)) {
+			nulls[i] = false // a nil slice is an empty one, and that is too short
+			noGuarantee(property, "type")
+		}
+		if nulls[i] || wanted[i] {
 			property = nullable(property)
 		}
 		schema.Properties.Set(f.name, property)
@@ -340,6 +344,8 @@ func (r *schemaReflector) object(t reflect.Type, addressable bool) *jsonschema.S
 	}
 	return schema
 }
+
+func isAtLeastOne(bound *uint64) bool { return bound != nil && *bound > 0 }
 
 func onlyIf(condition bool, s string) string {
 	if condition {

@@ -64,6 +64,7 @@ var tagViolations = map[string]struct {
 	"maxLength":        {"name", func(t *rapid.T) any { return rapid.StringMatching(`[äöü]{6,20}`).Draw(t, "bad") }, "/name", true},
 	"format":           {"email", func(*rapid.T) any { return "nobody" }, "/email", true},
 	"minItems":         {"tags", func(*rapid.T) any { return []string{} }, "/tags", true},
+	"null items":       {"tags", func(*rapid.T) any { return nil }, "/tags", true},
 	"maxItems":         {"tags", func(*rapid.T) any { return []string{"a", "b", "c", "d"} }, "/tags", true},
 	"uniqueItems":      {"tags", func(*rapid.T) any { return []string{"a", "a"} }, "/tags", true},
 	"items":            {"sizes", func(t *rapid.T) any { return []int{1, rapid.IntRange(4, 1<<40).Draw(t, "bad")} }, "/sizes/1", true},
