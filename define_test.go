@@ -3,6 +3,7 @@ package anchor_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -21,7 +22,13 @@ type (
 	withStringy struct{ S fmt.Stringer }
 	withKeys    struct{ M map[float64]int }
 
-	// recursive and marshalled are what must be accepted.
+	withTime struct {
+		time.Time
+		Number int
+	}
+	withHidden struct{ number, other int }
+
+	// recursive is what must be accepted, and marshalled as a field.
 	recursive struct {
 		Children []*recursive
 		Parent   *recursive
@@ -35,6 +42,30 @@ type (
 )
 
 func (m marshalled) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%d", cap(m.c)), nil }
+
+type pointerMarshalled struct{ Number int }
+
+func (*pointerMarshalled) MarshalJSON() ([]byte, error) { return []byte(`[]`), nil }
+
+// These write an object, for a zero value or for others.
+type (
+	writesObject struct{ number int }
+	writesNull   struct{ number *int }
+	failsOnZero  struct{ number int }
+	embeds       struct{ letter }
+	placeholder  struct{ _ struct{} }
+)
+
+func (w writesObject) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"n":%d}`, w.number), nil }
+
+func (w writesNull) MarshalJSON() ([]byte, error) {
+	if w.number == nil {
+		return []byte("null"), nil
+	}
+	return fmt.Appendf(nil, `{"n":%d}`, *w.number), nil
+}
+
+func (w failsOnZero) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"n":%d}`, 1/w.number), nil }
 
 func unused[P any](context.Context, pgx.Tx, *P) error { return nil }
 
@@ -69,6 +100,12 @@ func TestDefineMistakes(t *testing.T) {
 		{"complex", anchor.Define("n", unused[withComplex]), here(), []string{"withComplex.M is a complex128"}},
 		{"interface with methods", anchor.Define("n", unused[withStringy]), here(), []string{"withStringy.S is the interface fmt.Stringer"}},
 		{"map key", anchor.Define("n", unused[withKeys]), here(), []string{"withKeys.M is a map with keys of type float64"}},
+		{"P is a time", anchor.Define("n", unused[time.Time]), here(), []string{"time.Time writes itself as JSON that is no object"}},
+		{"P embeds a time", anchor.Define("n", unused[withTime]), here(), []string{"withTime writes itself as JSON that is no object", "embedded type"}},
+		{"P writes a number", anchor.Define("n", unused[marshalled]), here(), []string{"marshalled writes itself"}},
+		{"P writes itself by its pointer", anchor.Define("n", unused[pointerMarshalled]), here(), []string{"pointerMarshalled writes itself"}},
+		{"P is a text", anchor.Define("n", unused[netip.Addr]), here(), []string{"netip.Addr writes itself"}},
+		{"only unexported fields", anchor.Define("n", unused[withHidden]), here(), []string{"withHidden has no exported field"}},
 		{"no interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("", 3)), here(), []string{`WithRetryPolicy("", 3)`, "entry 1 is not a duration"}},
 		{"bad interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("1m,five", 3)), here(), []string{"entry 2 is not a duration"}},
 		{"trailing comma", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("1m,", 3)), here(), []string{"entry 2 is not a duration"}},
@@ -169,10 +206,11 @@ func TestNewReportsTheStoresOptions(t *testing.T) {
 func TestDefineAcceptsWhatJSONCarries(t *testing.T) {
 	t.Parallel()
 
-	_ = recursive{hidden: nil}
+	_, _ = recursive{hidden: nil}, withHidden{number: 0, other: 0}
 	task := anchor.Define("Café/v2.send", unused[recursive], anchor.WithRetryPolicy(" 1s , 2s ", -1), anchor.WithTimeout("365h"),
 		anchor.WithQueue("a queue"), anchor.WithPriority(-100), anchor.WithDescription("does it"))
-	newClient(t, anchor.NewPGStore(openPool(t, "postgres:///nowhere")), task, anchor.Define[marshalled]("Marshalled", nil))
+	newClient(t, anchor.NewPGStore(openPool(t, "postgres:///nowhere")), task, anchor.Define[writesObject]("WritesObject", nil), anchor.Define[writesNull]("WritesNull", nil), anchor.Define[failsOnZero]("FailsOnZero", nil),
+		anchor.Define[embeds]("Embeds", nil), anchor.Define[placeholder]("Placeholder", nil), anchor.Define[struct{}]("Empty", nil))
 	if task.Name() != "Café/v2.send" {
 		t.Errorf("name %q", task.Name())
 	}

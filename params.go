@@ -26,12 +26,41 @@ var (
 	textMarshalerType = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// checkParamsType refuses a P that encoding/json cannot carry there and back.
+// checkParamsType refuses a P that encoding/json cannot carry there and back as an object.
 func checkParamsType(t reflect.Type) error {
-	if t.Kind() != reflect.Struct {
+	switch {
+	case t.Kind() != reflect.Struct:
 		return fmt.Errorf("the parameters' type %v is not a struct", t)
+	case marshals(t):
+		return checkWrittenAsObject(t)
+	case allHidden(t):
+		return fmt.Errorf("the parameters' type %v has no exported field: JSON would lose what it holds", t)
 	}
 	return checkFieldType(t, t.String(), map[reflect.Type]bool{})
+}
+
+// checkWrittenAsObject tries what the methods of t, or of what it embeds, write for a zero value. null says nothing
+// of other values, nor does a failure.
+func checkWrittenAsObject(t reflect.Type) error {
+	if raw, err := marshalSafely(reflect.New(t).Interface()); err == nil && raw[0] != '{' && string(raw) != "null" {
+		return fmt.Errorf("the parameters' type %v writes itself as JSON that is no object (a MarshalJSON or MarshalText method, perhaps of an embedded type)", t)
+	}
+	return nil
+}
+
+// allHidden tells whether all of a struct's fields, and at least one, are unexported.
+func allHidden(t reflect.Type) bool {
+	hidden := 0
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if field.IsExported() || field.Anonymous {
+			return false
+		}
+		if field.Name != "_" {
+			hidden++
+		}
+	}
+	return hidden > 0
 }
 
 func checkFieldType(t reflect.Type, path string, seen map[reflect.Type]bool) error {
@@ -80,11 +109,7 @@ func implements(t, iface reflect.Type) bool {
 func encodeParams(task string, params any) ([]byte, error) {
 	raw, err := marshalSafely(params)
 	if err != nil {
-		pointer, what := unsupportedValue(reflect.ValueOf(params), "", 0)
-		if what == "" {
-			what = "cannot be written as JSON"
-		}
-		return nil, invalidParams(task, pointer, what)
+		return nil, unwritable(task, params, err)
 	}
 	if len(raw) > maxParamsSize {
 		return nil, invalidParams(task, "", fmt.Sprintf("%d bytes of JSON, at most %d are allowed", len(raw), maxParamsSize))
@@ -110,26 +135,31 @@ func invalidParams(task, pointer, message string) *ValidationError {
 	return &ValidationError{Task: task, Violations: []Violation{{Pointer: pointer, Message: message}}}
 }
 
-// unsupportedValue finds what json.Marshal refused: a float that is NaN or infinite, a cycle, or a value that writes
-// itself, such as a time in the year 10000.
+// unwritable says what json.Marshal refused and where, in so far as it can be found. The text of its error may quote
+// values.
+func unwritable(task string, params any, err error) *ValidationError {
+	pointer, what := unsupportedValue(reflect.ValueOf(params), "", 0)
+	switch {
+	case what != "":
+	case errors.Is(err, errMarshalPanicked):
+		what = err.Error()
+	default:
+		what = "cannot be written as JSON"
+	}
+	return invalidParams(task, pointer, what)
+}
+
+// unsupportedValue finds the first value that json.Marshal refuses.
 func unsupportedValue(v reflect.Value, pointer string, depth int) (string, string) {
 	if depth > 1000 {
 		return "", "nested without end"
 	}
-	if v.IsValid() && v.CanInterface() && v.Kind() != reflect.Interface && marshals(v.Type()) {
-		itself := v
-		if v.CanAddr() {
-			itself = v.Addr() // its method may be the pointer's
-		}
-		switch _, err := marshalSafely(itself.Interface()); {
-		case errors.Is(err, errMarshalPanicked):
-			return pointer, err.Error()
-		case err != nil:
-			return pointer, "cannot be written as JSON"
-		}
-		return "", ""
+	if what, decided := unsupportedByItself(v); decided {
+		return pointer, what
 	}
 	switch v.Kind() {
+	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
+		return pointer, fmt.Sprintf("is a %v, which JSON cannot hold", v.Type())
 	case reflect.Float32, reflect.Float64:
 		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
 			return pointer, "is NaN or infinite, which JSON cannot hold"
@@ -173,6 +203,28 @@ func unsupportedValue(v reflect.Value, pointer string, depth int) (string, strin
 		}
 	}
 	return "", ""
+}
+
+// unsupportedByItself judges a value whose type writes itself. decided is false of any other.
+func unsupportedByItself(v reflect.Value) (what string, decided bool) {
+	isPointer := v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface
+	if !v.IsValid() || isPointer || !v.CanInterface() || !marshals(v.Type()) && v.Type() != numberType {
+		return "", false // what a pointer points to is judged instead
+	}
+	if v.CanAddr() {
+		v = v.Addr()
+	}
+	_, err := marshalSafely(v.Interface())
+	written := reflect.Indirect(v).Type()
+	switch {
+	case err == nil:
+		return "", true
+	case errors.Is(err, errMarshalPanicked):
+		return fmt.Sprintf("the MarshalJSON or MarshalText method of %v panicked", written), true
+	case written == reflect.TypeFor[json.RawMessage](), written == numberType:
+		return fmt.Sprintf("is a %v that is not valid JSON", written), true
+	}
+	return fmt.Sprintf("the MarshalJSON or MarshalText method of %v failed, or wrote no valid JSON", written), true
 }
 
 // mapKey is the name that encoding/json gives a key, "*" for one that writes itself.

@@ -23,6 +23,10 @@ type refusing struct{}
 
 func (refusing) MarshalJSON() ([]byte, error) { return nil, errors.New(secret) }
 
+type zeroPanics struct{}
+
+func (zeroPanics) IsZero() bool { panic(secret) }
+
 type arrayed struct{}
 
 func (arrayed) MarshalJSON() ([]byte, error) { return []byte(`["` + secret + `"]`), nil }
@@ -110,13 +114,24 @@ func TestEncodeParamsRefuses(t *testing.T) {
 		{"over 1 MiB", &struct{ S string }{strings.Repeat("x", 1<<20)}, "", "1048584 bytes of JSON, at most 1048576"},
 		{"too deep", &struct{ R json.RawMessage }{nest(64)}, "", "nested 65 deep, at most 64"},
 		{"a cycle", loop, "", "nested without end"},
-		{"MarshalJSON panics", &struct{ P panicking }{}, "/P", "panicked"},
-		{"MarshalJSON fails", &struct{ P refusing }{}, "/P", "cannot be written as JSON"},
-		{"a time out of range", &struct{ L []time.Time }{[]time.Time{{}, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}}, "/L/1", "cannot be written as JSON"},
-		{"behind a pointer and any", &struct{ A any }{&struct{ P *refusing }{&refusing{}}}, "/A/P", "cannot be written as JSON"},
+		{"MarshalJSON panics", &struct{ P panicking }{}, "/P", "method of anchor.panicking panicked"},
+		{"MarshalJSON fails", &struct{ P []refusing }{[]refusing{{}}}, "/P/0", "method of anchor.refusing failed"},
+		{"MarshalJSON fails in a map", &struct{ M map[string]any }{map[string]any{"a": refusing{}}}, "/M/a", "method of anchor.refusing failed"},
+		{"MarshalJSON fails behind a pointer", &struct{ P *refusing }{&refusing{}}, "/P", "method of anchor.refusing failed"},
+		{"MarshalJSON of the parameters fails", &refusing{}, "", "method of anchor.refusing failed"},
+		{"chan in any", &struct{ A any }{map[string]any{"x": []any{1, make(chan int)}}}, "/A/x/1", "is a chan int, which JSON cannot hold"},
+		{"func in any", &struct{ A any }{func() {}}, "/A", "is a func(), which JSON cannot hold"},
+		{"complex in any", &struct{ A any }{complex(1, 2)}, "/A", "is a complex128, which JSON cannot hold"},
 		{"MarshalJSON writes an array", &arrayed{}, "", "is not a JSON object"},
 		{"MarshalJSON writes null", &nulled{}, "", "is not a JSON object"},
-		{"not JSON", &struct{ R json.RawMessage }{json.RawMessage(`{` + secret)}, "/R", "cannot be written as JSON"},
+		{"not JSON", &struct{ R json.RawMessage }{json.RawMessage(`{` + secret)}, "/R", "is a json.RawMessage that is not valid JSON"},
+		{"not JSON in any", &struct{ A any }{[]any{json.RawMessage(secret)}}, "/A/0", "is a json.RawMessage that is not valid JSON"},
+		{"no number", &struct{ N json.Number }{json.Number(secret)}, "/N", "is a json.Number that is not valid JSON"},
+		{"IsZero panics", &struct {
+			P zeroPanics `json:"p,omitzero"`
+		}{}, "", "panicked"},
+		{"a time out of range", &struct{ L []time.Time }{[]time.Time{{}, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}}, "/L/1", "method of time.Time failed"},
+		{"behind a pointer and any", &struct{ A any }{&struct{ P *refusing }{&refusing{}}}, "/A/P", "method of anchor.refusing failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
