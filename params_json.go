@@ -1,8 +1,10 @@
 package anchor
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -194,6 +196,85 @@ func badNumber(number string) string {
 		return what
 	}
 	return ""
+}
+
+// lastOfEachKey is a copy of raw, which is valid JSON, in which each key of an object stands once, with the value that
+// came last: as jsonb keeps it.
+func lastOfEachKey(raw []byte) []byte {
+	if !repeatsKey(raw) {
+		return bytes.Clone(raw)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return bytes.Clone(raw)
+	}
+	var written bytes.Buffer
+	encoder := json.NewEncoder(&written)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return bytes.Clone(raw)
+	}
+	return bytes.TrimSpace(written.Bytes())
+}
+
+// repeatsKey tells whether an object in raw has a key twice. Of what is not valid JSON it may tell anything.
+func repeatsKey(raw []byte) bool {
+	var keys [][]byte // of the objects that are open
+	var begins []int  // where those of each level begin, -1 for an array
+	isKey := false
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '{':
+			begins, isKey = append(begins, len(keys)), true
+		case '[':
+			begins, isKey = append(begins, -1), false
+		case '}', ']':
+			if len(begins) == 0 {
+				return false
+			}
+			begin := begins[len(begins)-1]
+			begins, isKey = begins[:len(begins)-1], false
+			if begin < 0 {
+				continue
+			}
+			own := keys[begin:]
+			slices.SortFunc(own, bytes.Compare)
+			if len(slices.CompactFunc(own, bytes.Equal)) < len(own) {
+				return true
+			}
+			keys = keys[:begin]
+		case ',':
+			isKey = len(begins) > 0 && begins[len(begins)-1] >= 0
+		case '"':
+			end, escaped := i+1, false
+			for end < len(raw) && raw[end] != '"' {
+				if raw[end] == '\\' {
+					end, escaped = end+1, true
+				}
+				end++
+			}
+			if isKey {
+				key := raw[i+1 : min(end, len(raw))]
+				if escaped {
+					key = unescaped(raw[i:min(end+1, len(raw))])
+				}
+				keys, isKey = append(keys, key), false
+			}
+			i = end
+		}
+	}
+	return false
+}
+
+// unescaped is what a JSON string stands for, quotes included in text.
+func unescaped(text []byte) []byte {
+	var s string
+	if json.Unmarshal(text, &s) != nil {
+		return text
+	}
+	return []byte(s)
 }
 
 // escapePointer makes a key a part of a JSON pointer.

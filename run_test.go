@@ -201,6 +201,37 @@ func TestRunRefuses(t *testing.T) {
 	})
 }
 
+// jsonb keeps the last of a key's values, so the stores agree on what a handler is given.
+func TestRunKeepsTheLastOfEachKey(t *testing.T) {
+	t.Parallel()
+	onEveryStore(t, func(t *testing.T, store anchor.Store) {
+		client, task := newLetters(t, store)
+		raw := `{"b":1e2,"a":"<1>","x":[{"k":1},{"k":2,"\u006b":{"y":1,"z":0,"y":[3]}}],"a":{"a":"","b":12345678901234567890.10}}`
+		info := mustTask(t, client, mustRun(t, client, task, letter{Raw: json.RawMessage(raw)}))
+		var stored struct {
+			Raw struct {
+				A, B, X json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(info.Params, &stored); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{`"a"`, `"b"`, `"k"`, `"y"`} {
+			want := map[string]int{`"a"`: 2, `"b"`: 2, `"k"`: 2, `"y"`: 1}[key]
+			if n := strings.Count(string(info.Params), key); n != want {
+				t.Errorf("%s stands %d times in %s, want %d", key, n, info.Params, want)
+			}
+		}
+		for want, got := range map[string]json.RawMessage{
+			`{"a":"","b":12345678901234567890.10}`: stored.Raw.A, `[{"k":1},{"k":{"y":[3],"z":0}}]`: stored.Raw.X,
+		} {
+			if text := strings.ReplaceAll(string(got), " ", ""); text != want {
+				t.Errorf("stored %s, want %s", text, want)
+			}
+		}
+	})
+}
+
 // A transaction that is none, or of another store, is refused by every method that takes one.
 func TestWithTxRefusesATransactionOfAnotherStore(t *testing.T) {
 	t.Parallel()

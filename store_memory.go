@@ -18,6 +18,9 @@ import (
 // it and applies that together with the completion, its other methods answer [ErrNoTransaction].
 // Its large objects answer [pgx.ErrTxClosed]. [MemoryStore.Begin] gives a transaction for [Task.RunWithTx].
 //
+// Parameters are kept as they were written, but of a key that an object holds twice the last one counts, as in
+// PostgreSQL. Their spacing, the order of their keys and the spelling of their numbers are each store's own.
+//
 // Completed tasks are kept for 24 hours, the newest 100,000 of them at most, failed and cancelled ones for 7
 // days. The clock is the process's, so that it works in a testing/synctest bubble; it starts no goroutine.
 //
@@ -94,7 +97,7 @@ func (s *MemoryStore) insert(tx *memoryTx, tasks []*newTask, now time.Time) (*me
 		s.lastID++
 		t := &memoryTask{
 			id: s.lastID, name: task.name, queue: task.queue, priority: task.priority, status: StatusPending,
-			maxAttempts: task.maxAttempts, params: bytes.Clone(task.params), attributes: bytes.Clone(task.attributes),
+			maxAttempts: task.maxAttempts, params: lastOfEachKey(task.params), attributes: bytes.Clone(task.attributes),
 			tag: task.tag, createdAt: now, nextRun: dueTime(task, now), insertedBy: tx,
 		}
 		if t.tag != "" {
