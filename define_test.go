@@ -56,7 +56,9 @@ type (
 	placeholder  struct{ _ struct{} }
 )
 
-func (w writesObject) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"n":%d}`, w.number), nil }
+func (w writesObject) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, `{"n":%d}`, w.number), nil
+}
 
 func (w writesNull) MarshalJSON() ([]byte, error) {
 	if w.number == nil {
@@ -65,7 +67,9 @@ func (w writesNull) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, `{"n":%d}`, *w.number), nil
 }
 
-func (w failsOnZero) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"n":%d}`, 1/w.number), nil }
+func (w failsOnZero) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, `{"n":%d}`, 1/w.number), nil
+}
 
 func unused[P any](context.Context, pgx.Tx, *P) error { return nil }
 
