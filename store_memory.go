@@ -243,7 +243,7 @@ func (s *MemoryStore) atomically(ctx context.Context, do func(tx *memoryTx, now 
 // transaction finds what is behind a tx that a caller gave.
 func (s *MemoryStore) transaction(tx pgx.Tx) (*memoryTx, error) {
 	mine, ok := tx.(*memoryTx)
-	if !ok {
+	if !ok || mine == nil {
 		return nil, fmt.Errorf("anchor: tx, a %T, is no transaction of the client's store, which is in memory: MemoryStore.Begin gives one", tx)
 	}
 	if mine.store != s {
