@@ -234,11 +234,13 @@ func (w *worker) settle(a *attempt, err, cause error) {
 		return
 	case errors.Is(cause, ErrCancelled):
 		w.attemptEnds(a, AttemptCancelled, err, 0)
-		finished.outcome, finished.message = outcomeCancelled, cleanMessage(err.Error())
+		finished.outcome, finished.message = outcomeCancelled, cleanMessage(explained(err, cause).Error())
 		w.finisher.add(finished)
 		return
 	case errors.Is(cause, ErrTimeout) && errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w after %v: %w", ErrTimeout, a.policy.timeout, err)
+	case errors.Is(cause, ErrShutdown):
+		err = explained(err, cause)
 	}
 	w.client.failed(a.task.id, err)
 	after, final := nextAttempt(err, a.policy.retry, int(a.task.attempt), a.policy.maxAttempts, w.client.random())
@@ -256,6 +258,14 @@ func (w *worker) settle(a *attempt, err, cause error) {
 	finished.outcome, finished.message, finished.after = outcomeRetried, cleanMessage(err.Error()), after
 	_, finished.asked = askedFor(err, 0)
 	w.finisher.add(finished)
+}
+
+// explained joins what ended a handler's context to an error that says only that it had ended.
+func explained(err, cause error) error {
+	if !errors.Is(err, context.Canceled) || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 // errorKind says what kind of error ended an attempt, without its text, which may hold what parameters held. The text

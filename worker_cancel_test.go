@@ -3,6 +3,7 @@ package anchor
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +57,9 @@ func TestCancelOfARunningTaskEndsItsContext(t *testing.T) {
 			info := rig.ended(client, id)
 			if info.Status != c.status || info.Attempts != 1 || len(rig.effectsOf(id)) != c.effects {
 				t.Errorf("status %s after %d attempts, effects %q", info.Status, info.Attempts, rig.effectsOf(id))
+			}
+			if name == "error" && (len(info.Errors) != 1 || !strings.HasPrefix(info.Errors[0].Message, ErrCancelled.Error()+": ")) {
+				t.Errorf("the errors on record are %+v, without what ended the context", info.Errors)
 			}
 			if err := client.Cancel(t.Context(), id); !errors.Is(err, ErrTaskNotCancellable) {
 				t.Errorf("Cancel of an ended task: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,6 +93,9 @@ func TestShutdownTimeoutEndsHandlers(t *testing.T) {
 		info, err := client.Task(t.Context(), id)
 		if err != nil || info.Status != StatusPending || info.Attempts != 1 || len(info.Errors) != 1 {
 			t.Errorf("%+v, %v, want pending after an attempt with its error", info, err)
+		}
+		if text := info.Errors[0].Message; id == ids[0] && !strings.HasPrefix(text, ErrShutdown.Error()+": ") {
+			t.Errorf("the error on record is %q, without what ended the context", text)
 		}
 	}
 	if got := readAll[string](rig, "select label from effects"); len(got) != 0 {
