@@ -49,6 +49,10 @@
 // their task for good, unless [WithUpcaster] mends them. [CheckCompatible] tells in CI which changes of the types would
 // break queued tasks, [Client.CheckQueued] counts those that are broken already.
 //
+// What a type does not know, it refuses: so a worker of the old version fails tasks that carry a new field, optional or
+// not, for good. Deploy a new field in this order: first the type, to all workers, then what sets it. [CheckCompatible]
+// with the two files swapped finds such changes.
+//
 // [Client.ExportYAML] writes the tasks as tasks.yaml. Operators may change the policies in it: [WithTaskFile] reads it,
 // checks it whole against the types, and lets it override what Go declares.
 //
@@ -184,7 +188,7 @@ func WithTasks(tasks ...AnyTask) ClientOption {
 }
 
 // WithLogger sets where failed attempts, final failures and trouble with the store are logged. Neither parameters nor
-// the texts of handlers' errors ever are: the latter are on record with the task.
+// the texts of handlers' errors ever are: the latter are on record with the task, in the Errors of [Client.Task].
 // Defaults to [slog.Default].
 func WithLogger(logger *slog.Logger) ClientOption {
 	return clientOption{

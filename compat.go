@@ -36,6 +36,10 @@ func (i Incompatibility) String() string {
 // more does not: a new optional field, a widened type, a dropped bound. Where two schemas cannot be compared, a change
 // counts as one that breaks. Upcasters ([WithUpcaster]) are not known here.
 //
+// In a rolling deploy, workers of both versions share the queue, and those of the old one refuse what only the new one
+// allows: even a new optional field fails new tasks for good where an old worker takes them. Call it a second time
+// with the files swapped to find that; it goes away by deploying the workers before what enqueues.
+//
 // The error is about files that are no such export, one of them with a task without parameters, say.
 func CheckCompatible(old, new []byte) ([]Incompatibility, error) {
 	before, errBefore := exportedParameters("old", old)
