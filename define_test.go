@@ -26,6 +26,9 @@ type (
 		time.Time
 		Number int
 	}
+	withPattern struct {
+		S string `jsonschema:"pattern=["`
+	}
 	withHidden struct{ number, other int }
 
 	// recursive is what must be accepted, and marshalled as a field.
@@ -109,6 +112,7 @@ func TestDefineMistakes(t *testing.T) {
 		{"P writes a number", anchor.Define("n", unused[marshalled]), here(), []string{"marshalled writes itself"}},
 		{"P writes itself by its pointer", anchor.Define("n", unused[pointerMarshalled]), here(), []string{"pointerMarshalled writes itself"}},
 		{"P is a text", anchor.Define("n", unused[netip.Addr]), here(), []string{"netip.Addr writes itself"}},
+		{"bad pattern", anchor.Define("n", unused[withPattern]), here(), []string{`withPattern.S: jsonschema tag pattern="[" is not a regular expression`}},
 		{"only unexported fields", anchor.Define("n", unused[withHidden]), here(), []string{"withHidden has no exported field"}},
 		{"no interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("", 3)), here(), []string{`WithRetryPolicy("", 3)`, "entry 1 is not a duration"}},
 		{"bad interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("1m,five", 3)), here(), []string{"entry 2 is not a duration"}},

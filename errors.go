@@ -40,8 +40,9 @@ var (
 	// answer: it may be durable or not at all, never in part.
 	ErrOutcomeUnknown = errors.New("anchor: the connection was lost before the database answered, the outcome is unknown")
 
-	// ErrNotMigrated is what every call answers while the schema is missing or of another version than
-	// this library needs. See [PGStore.Migrate].
+	// ErrNotMigrated is what a call answers while the schema is missing, or lacks what that call needs because it is of
+	// another version. [Client.Work] and [PGStore.CheckMigrated] compare the versions themselves; others go on with
+	// a schema that has what they need. See [PGStore.Migrate].
 	ErrNotMigrated = errors.New("anchor: the database is not migrated for this version")
 
 	// ErrNoTransaction is what a tx of the in-memory store answers to SQL.
@@ -76,6 +77,9 @@ type TaskExistsError struct {
 }
 
 func (e *TaskExistsError) Error() string {
+	if e.ID == 0 {
+		return fmt.Sprintf("anchor: unique tag %q is held by a task that this transaction cannot see", e.Tag)
+	}
 	return fmt.Sprintf("anchor: unique tag %q is held by task %d", e.Tag, e.ID)
 }
 
@@ -94,6 +98,8 @@ type Violation struct {
 type ValidationError struct {
 	// Task is the task's name.
 	Task string
+	// Index is the place in the params of [Task.RunMany], 0 for a single task. RunMany joins several of these errors.
+	Index int
 	// Violations has at least one entry.
 	Violations []Violation
 }

@@ -48,17 +48,17 @@ func (c *Client) ReleaseTag(ctx context.Context, tag string) error {
 // PauseQueue stops the claiming of the queue's tasks in every worker, until [Client.ResumeQueue]. Running
 // tasks are not touched; tasks may still be enqueued.
 func (c *Client) PauseQueue(ctx context.Context, queue string) error {
-	return c.setPaused(ctx, queue, true)
+	return c.setPaused(ctx, "PauseQueue", queue, true)
 }
 
 // ResumeQueue ends a pause. A queue that is not paused is no error.
 func (c *Client) ResumeQueue(ctx context.Context, queue string) error {
-	return c.setPaused(ctx, queue, false)
+	return c.setPaused(ctx, "ResumeQueue", queue, false)
 }
 
-func (c *Client) setPaused(ctx context.Context, queue string, paused bool) error {
+func (c *Client) setPaused(ctx context.Context, method, queue string, paused bool) error {
 	if err := checkText("queue", queue, maxQueueLength); err != nil {
-		return fmt.Errorf("anchor: pausing or resuming: %w", err)
+		return fmt.Errorf("anchor: %s: %w", method, err)
 	}
 	return c.store.setPaused(ctx, queue, paused)
 }

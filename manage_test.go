@@ -44,6 +44,8 @@ func TestCancelWithTx(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, client.CancelWithTx(t.Context(), nil, id), "tx is nil")
+	wantText(t, client.PauseQueue(t.Context(), ""), "anchor: PauseQueue: queue is empty")
+	wantText(t, client.ResumeQueue(t.Context(), ""), "anchor: ResumeQueue: queue is empty")
 
 	for _, commit := range []bool{false, true} {
 		tx := mustBegin(t, pool, pgx.TxOptions{})

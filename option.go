@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,7 +39,7 @@ type RunOption interface {
 }
 
 // PolicyOption stands in both places: in [Define] it sets the task's default, in [Task.Run] it
-// overrides that for one task.
+// overrides that for one task. Of one given twice, the last counts.
 type PolicyOption interface {
 	TaskOption
 	RunOption
@@ -106,7 +107,7 @@ func (o policyOption) applyRun(opts *runOptions) error {
 // first try; -1 is unlimited, 0 is an error. Defaults to "1s,5s,30s,2m,10m,30m,1h" and 10.
 func WithRetryPolicy(interval string, maxAttempts int) PolicyOption {
 	return policyOption{
-		text: fmt.Sprintf("WithRetryPolicy(%q, %d)", interval, maxAttempts),
+		text: fmt.Sprintf("WithRetryPolicy(%s, %d)", quotedShort(interval), maxAttempts),
 		set: func(p *taskPolicy) error {
 			retry, err := parseRetryPolicy(interval)
 			if maxAttempts != unlimitedAttempts && (maxAttempts < 1 || maxAttempts > maxAttemptLimit) {
@@ -135,7 +136,7 @@ func WithTimeout[D ~string | time.Duration](d D) PolicyOption {
 	default:
 		s := reflect.ValueOf(v).String() // not the text of a String method
 		timeout, parseErr = time.ParseDuration(s)
-		text = fmt.Sprintf("WithTimeout(%q)", s)
+		text = fmt.Sprintf("WithTimeout(%s)", quotedShort(s))
 	}
 	return policyOption{
 		text: text,
@@ -144,7 +145,7 @@ func WithTimeout[D ~string | time.Duration](d D) PolicyOption {
 			case parseErr != nil:
 				return errors.New("not a duration such as \"30s\"")
 			case timeout < minTimeout || timeout > maxTimeout:
-				return fmt.Errorf("timeout is not between %v and %v", minTimeout, maxTimeout)
+				return fmt.Errorf("timeout is not between %v and a year", minTimeout)
 			}
 			p.timeout = timeout
 			return nil
@@ -157,7 +158,7 @@ func WithTimeout[D ~string | time.Duration](d D) PolicyOption {
 // the others, and can be paused. Defaults to "default".
 func WithQueue(name string) PolicyOption {
 	return policyOption{
-		text: fmt.Sprintf("WithQueue(%q)", name),
+		text: fmt.Sprintf("WithQueue(%s)", quotedShort(name)),
 		set: func(p *taskPolicy) error {
 			if err := checkText("queue", name, maxQueueLength); err != nil {
 				return err
@@ -182,6 +183,19 @@ func WithPriority(n int) PolicyOption {
 	}
 }
 
+// quotedShort is %q of at most the first 60 characters.
+func quotedShort(s string) string {
+	if utf8.RuneCountInString(s) <= 60 {
+		return strconv.Quote(s)
+	}
+	cut := 0
+	for range 60 {
+		_, size := utf8.DecodeRuneInString(s[cut:])
+		cut += size
+	}
+	return strconv.Quote(s[:cut]) + "..."
+}
+
 type taskOption struct {
 	text string
 	set  func(*taskOptions) error
@@ -194,7 +208,7 @@ func (o taskOption) applyTask(opts *taskOptions) error { return o.set(opts) }
 // Defaults to "".
 func WithDescription(s string) TaskOption {
 	return taskOption{
-		text: fmt.Sprintf("WithDescription(%q)", s),
+		text: fmt.Sprintf("WithDescription(%s)", quotedShort(s)),
 		set: func(o *taskOptions) error {
 			if len(s) > maxDescription || !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
 				return fmt.Errorf("description is longer than %d bytes or no valid text", maxDescription)
@@ -251,9 +265,9 @@ func (s UniqueScope) String() string {
 
 // WithUniqueTag refuses a second task of the same tag, whatever its name or queue, with
 // [ErrTaskAlreadyExists]. A tag is 1 to 500 bytes. The scope says how long the tag is held; at most one may
-// be given. Defaults to no tag, and to the scope [UniqueForever].
+// be given. A task has one tag: a second one is an error. Defaults to no tag, and to the scope [UniqueForever].
 func WithUniqueTag(tag string, scope ...UniqueScope) RunOption {
-	text := fmt.Sprintf("WithUniqueTag(%q", tag)
+	text := "WithUniqueTag(" + quotedShort(tag)
 	for _, s := range scope {
 		text += ", " + s.String()
 	}
@@ -266,10 +280,13 @@ func WithUniqueTag(tag string, scope ...UniqueScope) RunOption {
 			if len(scope) > 1 {
 				return fmt.Errorf("%d scopes are given, at most one may be", len(scope))
 			}
+			if o.tag != "" && o.tag != tag {
+				return fmt.Errorf("the task has the unique tag %s already, and one is all that it can have", quotedShort(o.tag))
+			}
 			o.tag = tag
 			if len(scope) == 1 {
 				if scope[0].invalid != "" {
-					return fmt.Errorf("the duration is not positive or longer than %v", maxDelay)
+					return errors.New("the duration is not positive or longer than 100 years")
 				}
 				o.scope = scope[0]
 			}
@@ -284,7 +301,7 @@ func WithDelay(d time.Duration) RunOption {
 		text: fmt.Sprintf("WithDelay(%v)", d),
 		set: func(o *runOptions) error {
 			if d < 0 || d > maxDelay {
-				return fmt.Errorf("delay is negative or longer than %v", maxDelay)
+				return errors.New("delay is negative or longer than 100 years")
 			}
 			o.delay, o.delaySet = d, true
 			return nil

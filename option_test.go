@@ -54,6 +54,34 @@ func TestOptionsPrint(t *testing.T) {
 	}
 }
 
+// Errors quote no more of an option than is needed to find it.
+func TestOptionsPrintTheirBeginning(t *testing.T) {
+	t.Parallel()
+
+	long := strings.Repeat("ü", 10_000)
+	short := `"` + strings.Repeat("ü", 60) + `"...`
+	for _, c := range []struct {
+		option fmt.Stringer
+		want   string
+	}{
+		{anchor.WithUniqueTag(long), "WithUniqueTag(" + short + ")"},
+		{anchor.WithQueue(long), "WithQueue(" + short + ")"},
+		{anchor.WithQueues(long, "b"), "WithQueues([" + short + ` "b"])`},
+		{anchor.WithRetryPolicy(long, 1), "WithRetryPolicy(" + short + ", 1)"},
+		{anchor.WithTimeout(long), "WithTimeout(" + short + ")"},
+		{anchor.WithDescription(long), "WithDescription(" + short + ")"},
+		{anchor.WithQueue(strings.Repeat("ü", 60)), `WithQueue("` + strings.Repeat("ü", 60) + `")`},
+	} {
+		if diff := cmp.Diff(c.want, c.option.String()); diff != "" {
+			t.Errorf("printed (-want +got):\n%s", diff)
+		}
+	}
+	_, err := anchor.New(anchor.NewMemoryStore(), anchor.WithTasks(anchor.Define("n", unused[letter], anchor.WithRetryPolicy(long, 1))))
+	if wantText(t, err, "entry 1 is not a duration"); len(err.Error()) > 600 {
+		t.Errorf("an error of %d bytes", len(err.Error()))
+	}
+}
+
 func TestRunOptionMistakes(t *testing.T) {
 	t.Parallel()
 
@@ -73,6 +101,7 @@ func TestRunOptionMistakes(t *testing.T) {
 		{"long tag", []anchor.RunOption{anchor.WithUniqueTag(strings.Repeat("t", 501))}, []string{"unique tag has 501 bytes"}},
 		{"NUL in the tag", []anchor.RunOption{anchor.WithUniqueTag("\x00")}, []string{"unique tag holds a NUL"}},
 		{"two scopes", []anchor.RunOption{anchor.WithUniqueTag("t", anchor.UniqueForever, anchor.UniqueWhileLive)}, []string{"2 scopes"}},
+		{"two tags", []anchor.RunOption{anchor.WithUniqueTag("a"), anchor.WithUniqueTag("b")}, []string{`WithUniqueTag("b")`, `has the unique tag "a" already`}},
 		{"bad scope", []anchor.RunOption{anchor.WithUniqueTag("t", anchor.UniqueFor(0))}, []string{"UniqueFor(0s)"}},
 		{
 			"together",

@@ -41,7 +41,7 @@ func (q *TaskQuery) check() error {
 		}
 	}
 	if q.Limit < 0 || q.Limit > maxPageSize {
-		errs = append(errs, fmt.Errorf("limit %d is not between 0 and %d", q.Limit, maxPageSize))
+		errs = append(errs, fmt.Errorf("limit %d is not between 1 and %d, nor 0 for %d", q.Limit, maxPageSize, defaultPageSize))
 	}
 	if q.Before < 0 {
 		errs = append(errs, fmt.Errorf("before %d is negative", q.Before))
@@ -80,7 +80,8 @@ func (c *Client) Task(ctx context.Context, id int64) (*TaskInfo, error) {
 }
 
 // Tasks returns a page of tasks with their errors, newest first. The next page is asked for with Before set
-// to the last id of this one; tasks that come or go meanwhile do not shift the pages.
+// to the last id of this one; tasks that come or go meanwhile do not shift the pages. Behind the last page is an
+// empty one, never nil.
 func (c *Client) Tasks(ctx context.Context, q TaskQuery) ([]*TaskInfo, error) {
 	if err := q.check(); err != nil {
 		return nil, fmt.Errorf("anchor: task query: %w", err)

@@ -97,6 +97,9 @@ func TestTasksPages(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(page) == 0 {
+				if page == nil {
+					t.Error("the page behind the last is nil, want an empty one")
+				}
 				break
 			}
 			for _, info := range page {
@@ -120,7 +123,7 @@ func TestTasksRefuses(t *testing.T) {
 		})
 		wantText(t, err, "task query", `status "done"`, "name holds a NUL", "queue is not valid UTF-8", "limit 10001", "before -1")
 		_, err = client.Tasks(t.Context(), anchor.TaskQuery{Limit: -1})
-		wantText(t, err, "limit -1")
+		wantText(t, err, "limit -1 is not between 1 and 10000, nor 0 for 100")
 	})
 }
 

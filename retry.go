@@ -35,11 +35,11 @@ func parseRetryPolicy(text string) (retryPolicy, error) {
 		d, err := time.ParseDuration(strings.TrimSpace(part))
 		switch {
 		case err != nil:
-			return retryPolicy{}, fmt.Errorf("interval %q: entry %d is not a duration such as \"5m\"", text, i+1)
+			return retryPolicy{}, fmt.Errorf("interval %s: entry %d is not a duration such as \"5m\"", quotedShort(text), i+1)
 		case d <= 0:
-			return retryPolicy{}, fmt.Errorf("interval %q: entry %d is not positive", text, i+1)
+			return retryPolicy{}, fmt.Errorf("interval %s: entry %d is not positive", quotedShort(text), i+1)
 		case d > maxBackoff:
-			return retryPolicy{}, fmt.Errorf("interval %q: entry %d is longer than %v", text, i+1, maxBackoff)
+			return retryPolicy{}, fmt.Errorf("interval %s: entry %d is longer than a year", quotedShort(text), i+1)
 		}
 		intervals = append(intervals, d)
 	}

@@ -132,6 +132,18 @@ func TestRunManyIsAllOrNothing(t *testing.T) {
 			t.Errorf("error %q", err)
 		}
 
+		var indexes []int
+		joined, _ := err.(interface{ Unwrap() []error })
+		for _, err := range joined.Unwrap() {
+			var invalid *anchor.ValidationError
+			if errors.As(err, &invalid) {
+				indexes = append(indexes, invalid.Index)
+			}
+		}
+		if diff := cmp.Diff([]int{1, 2}, indexes); diff != "" {
+			t.Errorf("indexes (-want +got):\n%s", diff)
+		}
+
 		many := make([]*letter, 50)
 		_, err = task.RunMany(t.Context(), client, many)
 		wantText(t, err, "params[9]")

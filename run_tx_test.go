@@ -79,6 +79,9 @@ func TestRunWithTxLeavesTheTransactionUsable(t *testing.T) {
 			}
 			_, err = task.RunWithTx(t.Context(), client, tx, &letter{}, anchor.WithUniqueTag("later"))
 			wantHolder(t, err, "later", visible)
+			if visible == 0 {
+				wantText(t, err, "held by a task that this transaction cannot see")
+			}
 			note()
 
 			_, err = task.RunManyWithTx(t.Context(), client, tx, []*letter{{}}, anchor.WithUniqueTag("later"))

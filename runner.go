@@ -34,7 +34,8 @@ func (t *Task[P]) Run(ctx context.Context, c *Client, params *P, opts ...RunOpti
 }
 
 // RunWithTx enqueues the task as a part of the caller's transaction: it exists if and only if tx commits.
-// After [ErrTaskAlreadyExists] or [ErrInvalidParams] tx is usable as before. In the transaction of a handler
+// After [ErrTaskAlreadyExists] or [ErrInvalidParams], or another mistake in what it is given, tx is usable as before. An
+// error of the database, such as [ErrNotMigrated], aborts tx as any failed statement does. In the transaction of a handler
 // it commits with the handler's task.
 //
 // An enqueuer of a unique tag that another open transaction has just taken waits for that to end.
@@ -159,6 +160,10 @@ func prepareMany[P any](registered *registeredTask, params []*P, options *runOpt
 		}
 		if err == nil {
 			continue
+		}
+		var invalid *ValidationError
+		if errors.As(err, &invalid) {
+			invalid.Index = i
 		}
 		if errs = append(errs, fmt.Errorf("params[%d]: %w", i, err)); len(errs) == 10 {
 			break

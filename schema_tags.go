@@ -3,6 +3,7 @@ package anchor
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +103,10 @@ func checkKeyword(f jsonField, s *jsonschema.Schema, key, argument string, hasAr
 		return fmt.Errorf("jsonschema tag %q does not apply to a JSON %s%s", key, what, nearestHint(key, known))
 	case f.quoted && !slices.Contains(decorativeKeyword, key):
 		return fmt.Errorf("jsonschema tag %q does not apply to a field that the json option \"string\" writes as text", key)
+	case key == "pattern":
+		if _, err := regexp.Compile(argument); err != nil {
+			return fmt.Errorf("jsonschema tag pattern=%q is not a regular expression: %w", argument, err)
+		}
 	case slices.Contains(countingKeywords, key):
 		if _, err := strconv.ParseUint(argument, 10, 31); err != nil {
 			return fmt.Errorf("jsonschema tag %s=%q is not a count", key, argument)

@@ -36,7 +36,7 @@ func (s *MemoryStore) tasks(ctx context.Context, q TaskQuery) ([]*TaskInfo, erro
 	if limit <= 0 {
 		limit = defaultPageSize
 	}
-	var page []*TaskInfo
+	page := []*TaskInfo{}
 	for _, entry := range slices.Backward(entries) {
 		if len(page) == limit {
 			break

@@ -20,6 +20,7 @@ const (
 	stateSerializationFailure = "40001"
 	stateDeadlockDetected     = "40P01"
 	stateUndefinedTable       = "42P01"
+	stateUndefinedColumn      = "42703"
 	stateUndefinedFunction    = "42883"
 	stateInvalidSchema        = "3F000"
 
@@ -88,9 +89,9 @@ func WithPollingOnly() PGOption {
 }
 
 // NewPGStore makes a store of a pool, which stays the caller's: enqueues, queries and handlers' transactions use
-// it, and closing it is up to the caller, once [Client.Work] has returned. A worker opens up to six connections of its own beside
-// the pool, with the pool's settings, so that no handler can starve its lease. Mistakes in the options are
-// reported by every method, first of all by [PGStore.Migrate] and [New].
+// it, and closing it is up to the caller, once [Client.Work] has returned. A worker opens connections of its own beside
+// the pool, with the pool's settings, so that no handler can starve its lease: the README, "Connections", tells how many.
+// Mistakes in the options are reported by every method, first of all by [PGStore.Migrate] and [New].
 func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 	s := &PGStore{pool: pool, schema: "public"}
 	var errs []error
@@ -148,10 +149,13 @@ func storeError(tried string, err error) error {
 		return err
 	}
 	switch sqlState(err) {
-	case stateUndefinedTable, stateUndefinedFunction, stateInvalidSchema:
+	case stateUndefinedTable, stateUndefinedColumn, stateUndefinedFunction, stateInvalidSchema:
 		return fmt.Errorf("%w: %s: %w", ErrNotMigrated, tried, err)
 	case stateClaimLost:
 		return fmt.Errorf("%w: %s", ErrClaimLost, tried)
+	}
+	if strings.HasPrefix(err.Error(), "anchor: ") {
+		return err // of a handler's transaction, which says enough
 	}
 	return fmt.Errorf("anchor: %s: %w", tried, err)
 }
@@ -160,7 +164,7 @@ func storeError(tried string, err error) error {
 // it happened, unless the driver knows that nothing was sent.
 func writeError(tried string, err error) error {
 	if outcomeUnknown(err) {
-		return fmt.Errorf("anchor: %s: %w: %w", tried, ErrOutcomeUnknown, err)
+		return fmt.Errorf("%w: %s: %w", ErrOutcomeUnknown, tried, err)
 	}
 	return storeError(tried, err)
 }

@@ -240,6 +240,18 @@ func TestEveryCallOnAnEmptyDatabaseSaysNotMigrated(t *testing.T) {
 	}
 }
 
+// A schema of an older version is named as such by whatever needs what it lacks.
+func TestMissingColumnSaysNotMigrated(t *testing.T) {
+	t.Parallel()
+	store, pool := postgresStore(t)
+	client, task := newLetters(t, store)
+	mustExec(t, pool, "alter table anchor_tasks rename column attributes to other")
+	_, err := task.Run(t.Context(), client, &letter{})
+	wantIs(t, err, anchor.ErrNotMigrated)
+	_, err = client.Tasks(t.Context(), anchor.TaskQuery{})
+	wantIs(t, err, anchor.ErrNotMigrated)
+}
+
 // The methods of a store whose options are wrong answer why, and touch no database.
 func TestStoreWithBadOptionsAnswersWhy(t *testing.T) {
 	t.Parallel()

@@ -288,6 +288,8 @@ func (t *lazyTx) complete(ctx context.Context) error {
 		return errHandlerTxOver
 	case t.failed:
 		return errHandlerTxFailed
+	case conn.Conn().PgConn().IsClosed():
+		return errHandlerConnClosed
 	case conn.Conn().PgConn().IsBusy():
 		return errHandlerRowsOpen
 	}

@@ -66,7 +66,11 @@ func WithConcurrency(n int) WorkOption {
 // WithQueues works only on these queues, and on the deliveries of the registered tasks' webhooks ([WebhookOnFailed]).
 // Defaults to every queue.
 func WithQueues(names ...string) WorkOption {
-	return workOption{fmt.Sprintf("WithQueues(%q)", names), func(o *workOptions) error {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = quotedShort(name)
+	}
+	return workOption{fmt.Sprintf("WithQueues(%s)", quoted), func(o *workOptions) error {
 		if len(names) == 0 {
 			return errors.New("no queue is given")
 		}

@@ -169,6 +169,13 @@ func checkSwallowedErrors(t *testing.T, rig *pgRig) {
 			write(ctx, tx)
 			return nil
 		}, StatusFailed, 2, message, nil},
+		{"cut off by a context of its own", func(ctx context.Context, tx pgx.Tx) error {
+			write(ctx, tx)
+			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			_, _ = tx.Exec(short, "select pg_sleep(10)")
+			return nil
+		}, StatusFailed, 2, "the connection of its transaction is closed", nil},
 		{"in a savepoint", func(ctx context.Context, tx pgx.Tx) error {
 			write(ctx, tx)
 			point, err := tx.Begin(ctx)
