@@ -64,7 +64,10 @@ func (s *MemoryStore) mistake() error {
 
 // Migrate does nothing: there is no schema.
 func (s *MemoryStore) Migrate(ctx context.Context) error {
-	return errors.Join(prefixed(s.mistake()), ctx.Err())
+	if err := s.mistake(); err != nil {
+		return prefixed(err)
+	}
+	return ctx.Err()
 }
 
 // Begin starts a transaction for [Task.RunWithTx], [Task.RunManyWithTx] and [Client.CancelWithTx]. What
