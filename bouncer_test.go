@@ -157,6 +157,7 @@ func TestJSONRoundTripBehindPgBouncer(t *testing.T) {
 		stored := seen{Tag: info.UniqueTag, Queue: info.Queue}
 		must(t, json.Unmarshal(info.Params, &stored.Params))
 		for what, got := range map[string]seen{"stored": stored, "seen by a handler": receive(t, "a run", runs)} {
+			want := want
 			if what != "stored" {
 				want.Tag, want.Queue, got.Tag, got.Queue = "", "", "", "" // in whichever order they ran
 			}

@@ -63,12 +63,12 @@ func (r *explainRig) worker(lease time.Duration, names []string, queues ...strin
 
 func (r *explainRig) claim(s session) *claimedTask {
 	r.t.Helper()
-	tasks, _, err := s.claim(r.t.Context(), claimRequest{names: []string{"a"}, limit: 1, firstHand: 1, sweep: true})
+	found, err := s.claim(r.t.Context(), claimRequest{names: []string{"a"}, queues: []string{"default"}, limit: 1, firstHand: 1, sweep: true, fresh: true})
 	must(r.t, err)
-	if len(tasks) != 1 {
-		r.t.Fatalf("claimed %d tasks, want 1", len(tasks))
+	if len(found.tasks) != 1 {
+		r.t.Fatalf("claimed %d tasks, want 1", len(found.tasks))
 	}
-	return tasks[0]
+	return found.tasks[0]
 }
 
 func (r *explainRig) end(s session, task *claimedTask, how outcome, message string, after time.Duration) {
@@ -251,7 +251,7 @@ func TestExplainWaiting(t *testing.T) {
 			r.claim(w)
 		}
 		e := r.explain(third, ReasonWaiting)
-		r.says(e, "2 tasks of its queue are before it. 1 live worker takes such tasks, with 10 slots, and 5 tasks now.")
+		r.says(e, "1 task of its queue is before it. 1 live worker takes such tasks, with 10 slots, and 5 tasks now.")
 		if e.Takers[0].Held != 5 {
 			r.t.Errorf("the worker holds %d tasks, want 5", e.Takers[0].Held)
 		}

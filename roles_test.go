@@ -231,7 +231,7 @@ func TestForbiddenStatementsOfRoles(t *testing.T) {
 			"insert into anchor.anchor_tasks (name, spec, slot, status) values ('x', '{}', -1, 'failed')",
 			"insert into anchor.anchor_tasks (name, spec) values ('x', '{}') returning spec",
 			"update anchor.anchor_tasks set priority = -100",
-			"select anchor.anchor_claim(gen_random_uuid(), 1, '{x}', null, 1, 1, '', null, null, null, null)",
+			"select anchor.anchor_claim(gen_random_uuid(), 1, '{x}', 1, 1, 1000, 1000, null, '', 0, null, 0, null, null, null, null, null)",
 			"select anchor.anchor_complete(array[1::bigint], array[1::bigint])",
 			"select anchor.anchor_settle(array[1::bigint], array[1::bigint], '{failed}', '{0}', '{x}')",
 			"select anchor.anchor_complete_attempt(1, 1) from set_config('anchor.claim', '1:1', true)",

@@ -109,14 +109,14 @@ func (s *watchedSession) heartbeat(ctx context.Context, over bool) (heartbeat, e
 	return beat, err
 }
 
-func (s *watchedSession) claim(ctx context.Context, req claimRequest) ([]*claimedTask, time.Duration, error) {
+func (s *watchedSession) claim(ctx context.Context, req claimRequest) (claimed, error) {
 	if !s.watch.Driven() {
-		tasks, again, err := s.session.claim(ctx, req)
-		s.claimed(tasks)
-		return tasks, again, err
+		answer, err := s.session.claim(ctx, req)
+		s.claimed(answer.tasks)
+		return answer, err
 	}
 	if !s.watch.MayClaim() {
-		return nil, 0, nil
+		return claimed{}, nil
 	}
 	if again, ok := s.watch.Redeliver().(*claimedTask); ok {
 		duplicate := *again
@@ -124,22 +124,22 @@ func (s *watchedSession) claim(ctx context.Context, req claimRequest) ([]*claime
 		duplicate.workerID = s.workerID
 		s.mu.Unlock()
 		s.claimed([]*claimedTask{&duplicate})
-		return []*claimedTask{&duplicate}, 0, nil
+		return claimed{tasks: []*claimedTask{&duplicate}}, nil
 	}
 	if !s.taken {
 		s.taken = true
 		back, err := s.takeBack(ctx, s.names, takeBackLimit)
 		if err != nil || len(back.exhausted) > 0 {
-			return back.exhausted, 0, err
+			return claimed{tasks: back.exhausted}, err
 		}
 	}
-	req.limit, req.firstHand, req.sweep = 1, 1, true
-	tasks, again, err := s.session.claim(ctx, req)
-	s.claimed(tasks)
-	if err == nil && len(tasks) == 0 {
+	req.limit, req.firstHand, req.sweep, req.fresh = 1, 1, true, true
+	answer, err := s.session.claim(ctx, req)
+	s.claimed(answer.tasks)
+	if err == nil && len(answer.tasks) == 0 {
 		s.watch.NoneDue()
 	}
-	return tasks, again, err
+	return claimed{tasks: answer.tasks}, err
 }
 
 func (s *watchedSession) claimed(tasks []*claimedTask) {

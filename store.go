@@ -65,9 +65,8 @@ type session interface {
 	// to be taken back.
 	heartbeat(ctx context.Context, over bool) (beat heartbeat, err error)
 
-	// claim takes ready tasks: status running, attempt counted, durable before it returns. again is how soon
-	// to look once more, because this look was not a thorough one; 0 is no sooner than usual.
-	claim(ctx context.Context, req claimRequest) (tasks []*claimedTask, again time.Duration, err error)
+	// claim takes ready tasks: status running, attempt counted, durable before it returns.
+	claim(ctx context.Context, req claimRequest) (claimed, error)
 
 	// finish writes how attempts ended. Each is guarded by its claim; lost holds the ids whose claim
 	// was somebody else's by then.
@@ -222,8 +221,21 @@ type claimRequest struct {
 	// are claimed only when a slot is near, so that an attempt is not spent by a crash while they wait.
 	limit     int
 	firstHand int
-	// sweep asks to look from the beginning of each queue instead of from where the last claim ended.
+	// hinted are queues that something has happened to.
+	hinted []string
+	// sweep asks to look at every queue from the beginning, in this and the next claims.
 	sweep bool
+	// fresh asks to look as if it were for the first time.
+	fresh bool
+}
+
+// claimed is the answer to a claimRequest.
+type claimed struct {
+	tasks []*claimedTask
+	// more says that tasks were left that could be claimed: for want of room, or because others are at them.
+	more bool
+	// again is how soon to look once more, because this look was not a thorough one; 0 is no sooner than usual.
+	again time.Duration
 }
 
 type outcome uint8

@@ -88,7 +88,8 @@ func TestMemoryClaimAskedQueues(t *testing.T) {
 	f := newMemoryFixture(t)
 	f.enqueue(inQueue("a"))
 	want := []int64{f.enqueue(inQueue("b")), f.enqueue(inQueue("c"))}
-	claimed, _, err := f.claim(t.Context(), claimRequest{names: []string{"a", "a"}, queues: []string{"c", "b", "c", "missing"}, limit: 10, firstHand: 10})
+	found, err := f.claim(t.Context(), claimRequest{names: []string{"a", "a"}, queues: []string{"c", "b", "c", "missing"}, limit: 10, firstHand: 10})
+	claimed := found.tasks
 	must(t, err)
 	if diff := gocmp.Diff(want, claimedIDs(claimed)); diff != "" {
 		t.Errorf("claimed (-want +got):\n%s", diff)
@@ -112,7 +113,8 @@ func TestMemoryClaimFirstHand(t *testing.T) {
 			{1, []int64{2, 3, 4}},
 			{2, []int64{2, 1, 3, 4}},
 		} {
-			claimed, _, err := f.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 10, firstHand: test.firstHand})
+			found, err := f.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 10, firstHand: test.firstHand})
+			claimed := found.tasks
 			must(t, err)
 			if diff := gocmp.Diff(test.want, claimedIDs(claimed)); diff != "" {
 				t.Errorf("first hand %d (-want +got):\n%s", test.firstHand, diff)
@@ -212,7 +214,8 @@ func BenchmarkMemoryStore(b *testing.B) {
 			const batch = 100
 			for b.Loop() {
 				fill(batch, "a")
-				claimed, _, err := opened.claim(b.Context(), claimRequest{names: []string{"a"}, limit: batch})
+				found, err := opened.claim(b.Context(), claimRequest{names: []string{"a"}, limit: batch})
+				claimed := found.tasks
 				if err != nil || len(claimed) != batch {
 					b.Fatalf("claimed %d, error %v", len(claimed), err)
 				}

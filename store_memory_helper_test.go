@@ -83,7 +83,8 @@ func (f *memoryFixture) claimBy(s *memorySession, limit int) []*claimedTask {
 	if _, err := s.heartbeat(f.t.Context(), false); err != nil {
 		f.t.Fatalf("heartbeat: %v", err)
 	}
-	claimed, _, err := s.claim(f.t.Context(), claimRequest{names: []string{"a", "b"}, limit: limit, firstHand: limit})
+	found, err := s.claim(f.t.Context(), claimRequest{names: []string{"a", "b"}, limit: limit, firstHand: limit})
+	claimed := found.tasks
 	if err != nil {
 		f.t.Fatalf("claim: %v", err)
 	}

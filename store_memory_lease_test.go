@@ -30,7 +30,7 @@ func TestMemoryTakeBack(t *testing.T) {
 		}
 
 		time.Sleep(time.Nanosecond)
-		_, _, err = dead.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
+		_, err = dead.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
 		wantError(t, err, ErrClaimLost)
 		taken, err = dead.takeBack(t.Context(), nil, 10)
 		must(t, err)
@@ -85,7 +85,7 @@ func TestMemoryTakeBackFromAClosedSession(t *testing.T) {
 	f.claimBy(ended, 10)
 	must(t, ended.close(t.Context()))
 	must(t, ended.close(t.Context()))
-	_, _, err := ended.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
+	_, err := ended.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
 	wantError(t, err, ErrClaimLost)
 	for want := 2; want > 0; want-- { // by a limit of 2: 2, then 1
 		taken, err := f.takeBack(t.Context(), nil, 2)
@@ -109,7 +109,7 @@ func TestMemoryHeartbeatGoesOnAsANewWorker(t *testing.T) {
 		id := f.enqueue()
 		old := f.claimOne(id)
 		time.Sleep(testLease)
-		_, _, err := f.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
+		_, err := f.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
 		wantError(t, err, ErrClaimLost)
 		beat, err := f.heartbeat(t.Context(), false)
 		must(t, err)

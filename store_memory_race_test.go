@@ -48,7 +48,8 @@ func TestMemoryStoreConcurrently(t *testing.T) {
 		s := f.open(fmt.Sprint(worker))
 		working.Go(func() {
 			for round := 0; ; round++ {
-				claimed, _, err := s.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 5, firstHand: 5})
+				found, err := s.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 5, firstHand: 5})
+				claimed := found.tasks
 				if err != nil {
 					t.Error(err)
 					return

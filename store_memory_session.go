@@ -98,24 +98,25 @@ func (s *memorySession) heartbeat(ctx context.Context, over bool) (heartbeat, er
 	return beat, nil
 }
 
-// claim looks at every queue, so sweep makes no difference.
-func (s *memorySession) claim(ctx context.Context, req claimRequest) ([]*claimedTask, time.Duration, error) {
+// claim looks at every queue, so hints and sweeps make no difference.
+func (s *memorySession) claim(ctx context.Context, req claimRequest) (claimed, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, 0, err
+		return claimed{}, err
 	}
 	store := s.store
 	store.mu.Lock()
 	defer store.mu.Unlock()
 	now := time.Now()
 	if s.worker.leaseOver(now) {
-		return nil, 0, ErrClaimLost
+		return claimed{}, ErrClaimLost
 	}
 	names := nameSet(req.names)
-	var claimed []*claimedTask
+	var answer claimed
 	first := true
 	for _, q := range s.turns(req.queues) {
-		limit := req.limit - len(claimed)
+		limit := req.limit - len(answer.tasks)
 		if limit <= 0 {
+			answer.more = true
 			break
 		}
 		tasks := q.take(names, limit, req.firstHand, now)
@@ -129,10 +130,11 @@ func (s *memorySession) claim(ctx context.Context, req claimRequest) ([]*claimed
 			store.hold(t, s.worker)
 			t.attempts++
 			t.startedAt = now
-			claimed = append(claimed, t.claimed())
+			answer.tasks = append(answer.tasks, t.claimed())
 		}
 	}
-	return claimed, 0, nil
+	answer.more = answer.more || len(answer.tasks) >= req.limit || req.firstHand <= 0
+	return answer, nil
 }
 
 // turns are the queues that may be claimed from. The one after that which came first last time comes first.

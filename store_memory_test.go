@@ -86,7 +86,7 @@ func TestMemoryStoreRefusesEndedContext(t *testing.T) {
 		"stats":       func() error { _, err := f.store.stats(ended); return err },
 		"openSession": func() error { _, err := f.store.openSession(ended, workerRecord{}); return err },
 		"heartbeat":   func() error { _, err := f.heartbeat(ended, false); return err },
-		"claim":       func() error { _, _, err := f.claim(ended, claimRequest{}); return err },
+		"claim":       func() error { _, err := f.claim(ended, claimRequest{}); return err },
 		"finish":      func() error { _, err := f.finish(ended, nil); return err },
 		"takeBack":    func() error { _, err := f.takeBack(ended, nil, 1); return err },
 		"prune":       func() error { return f.prune(ended) },

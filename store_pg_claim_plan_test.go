@@ -66,8 +66,9 @@ func (r *planRig) fillAtRandom() {
 // a claim from where the last one ended instead of a sweep.
 func (r *planRig) claimPlans(limit int, floors bool) []string {
 	r.t.Helper()
-	const sweep = `select count(*) from anchor_claim($1, 7, '{a}', null, $2, $2, '', null, null, null, null)`
-	const floor = `select count(*) from anchor_claim($1, 7, '{a}', null, $2, $2, '', '{q0,q1}', '{0,0}', '{2020-01-01,2020-01-01}', '{0,0}')`
+	const sweep = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0, null, null, null, null, null)`
+	const floor = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, '{q0,q1}', '', 0, '-infinity', 0,
+		'{1,2,3}', '{0,0}', '{2020-01-01,2020-01-01}', '{0,0}', '{f,f}')`
 	statement := sweep
 	if floors {
 		statement = floor
@@ -109,7 +110,8 @@ func planFault(plans []string) string {
 		if found := anotherWay.FindString(nodes); found != "" {
 			return fmt.Sprintf("%q in the plan\n%s", found, plan)
 		}
-		if !strings.Contains(nodes, "using anchor_tasks_ready on anchor_tasks_hot") {
+		// What was read in the order of the index is claimed by its place.
+		if !strings.Contains(nodes, "using anchor_tasks_ready on anchor_tasks_hot") && !strings.Contains(nodes, "Tid Scan on anchor_tasks_hot") {
 			return "the ready index is not used in the plan\n" + plan
 		}
 	}

@@ -123,7 +123,8 @@ func (r *pgRig) exec(sql string, args ...any) {
 func readOne[T any](r *pgRig, sql string, args ...any) T {
 	r.t.Helper()
 	var v T
-	if err := r.pool.QueryRow(r.t.Context(), sql, args...).Scan(&v); err != nil {
+	err := retryConflict(r.t.Context(), func() error { return r.pool.QueryRow(r.t.Context(), sql, args...).Scan(&v) })
+	if err != nil {
 		r.t.Fatalf("%s: %v", sql, err)
 	}
 	return v
@@ -132,11 +133,14 @@ func readOne[T any](r *pgRig, sql string, args ...any) T {
 // readAll are the values of a query's only column.
 func readAll[T any](r *pgRig, sql string, args ...any) []T {
 	r.t.Helper()
-	rows, err := r.pool.Query(r.t.Context(), sql, args...)
-	if err != nil {
-		r.t.Fatalf("%s: %v", sql, err)
-	}
-	values, err := pgx.CollectRows(rows, pgx.RowTo[T])
+	var values []T
+	err := retryConflict(r.t.Context(), func() error {
+		rows, err := r.pool.Query(r.t.Context(), sql, args...)
+		if err == nil {
+			values, err = pgx.CollectRows(rows, pgx.RowTo[T])
+		}
+		return err
+	})
 	if err != nil {
 		r.t.Fatalf("%s: %v", sql, err)
 	}

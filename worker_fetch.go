@@ -14,13 +14,12 @@ const (
 )
 
 // fetch claims tasks until ctx is done. It looks when a hint came, when the last claim left some behind, and once a
-// poll interval from the beginning; and only while there is room.
+// poll interval at everything; and only while there is room.
 func (w *worker) fetch(ctx context.Context) {
 	poll := time.NewTimer(0)
 	defer poll.Stop()
 	soon := time.NewTimer(time.Hour)
 	defer soon.Stop()
-	look, sweep := false, false
 	claims, cancelClaims := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelClaims()
 	// A claim that is cut may have been committed: its tasks would count an attempt that never started.
@@ -31,22 +30,24 @@ func (w *worker) fetch(ctx context.Context) {
 		case <-claims.Done():
 		}
 	})()
+	req := claimRequest{names: w.names, queues: w.options.queues}
 	backoff := time.Duration(0)
+	look, left := false, false // to look now; that tasks were left which need room
 	for ctx.Err() == nil {
 		if look {
-			if limit, firstHand := w.intake.capacity(sweep); limit > 0 {
-				tasks, again, err := w.session.claim(claims, claimRequest{
-					names: w.names, queues: w.options.queues, limit: limit, firstHand: firstHand, sweep: sweep,
-				})
+			if req.limit, req.firstHand = w.intake.capacity(); req.limit > 0 {
+				found, err := w.session.claim(claims, req)
 				if err != nil {
 					backoff = w.claimFailed(ctx, err, backoff)
 					continue
 				}
-				backoff, sweep = 0, false
-				w.start(tasks)
-				look = len(tasks) >= limit
-				if again > 0 {
-					soon.Reset(again)
+				backoff = 0
+				req.hinted, req.sweep = nil, false
+				w.start(found.tasks)
+				left = found.more
+				look = left && len(found.tasks) > 0
+				if found.again > 0 {
+					soon.Reset(found.again)
 				}
 				if look {
 					continue
@@ -62,14 +63,17 @@ func (w *worker) fetch(ctx context.Context) {
 				w.running.cancelTask(hint.cancelled)
 			case hint.crons:
 				w.ticker.look()
+			case hint.queue == "":
+				look, req.sweep = true, true
 			default:
-				look = true
+				look, req.hinted = true, addQueue(req.hinted, hint.queue)
 			}
 		case <-w.intake.room:
+			look = look || left
 		case <-soon.C:
 			look = true
 		case <-poll.C:
-			look, sweep = true, true
+			look, req.sweep = true, true
 			interval := w.options.pollInterval
 			poll.Reset(interval - interval/10 + rand.N(interval/5))
 		}

@@ -69,15 +69,14 @@ func newIntake(slots int, spawn func()) *intake {
 }
 
 // capacity is how many tasks to claim now, and how many of them may be such as wait for nobody: no more than slots
-// are free, or a crash would cost them an attempt that never started. It is 0 until it is worth a claim. A sweep, which
-// alone finds what was tried before, waits for a free slot: short tasks free one within bufferAhead.
-func (in *intake) capacity(sweep bool) (limit, firstHand int) {
+// are free, or a crash would cost them an attempt that never started. It is 0 until it is worth a claim.
+func (in *intake) capacity() (limit, firstHand int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.measure()
 	free := in.slots - in.executors
 	waiting := in.first.len() + in.buffer.len()
-	if waiting > in.target/2 || free+in.target-waiting <= 0 || sweep && free == 0 {
+	if waiting > in.target/2 || free+in.target-waiting <= 0 {
 		return 0, 0
 	}
 	return free + in.target - waiting, max(free-in.first.len(), 0)

@@ -85,16 +85,23 @@ create function {schema}.anchor_ring_slot(p_at timestamptz) returns smallint
 language sql stable parallel safe
 as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smallint $$;
 
--- Claims up to p_limit ready tasks: of the queues in turn, the one after p_after_queue first; in a queue by
--- priority, then by time. With floors, lanes (queue and priority) are read from where the last claim ended;
--- without, every lane is found and read from its beginning. At most p_first_hand of them were tried before or
--- have one attempt only. The planner has one choice, the ordered scan of anchor_tasks_ready, so that the plan
--- depends on no statistics.
+-- Claims up to p_limit ready tasks: of p_queues in that order, or of every queue in order of name; in a queue by
+-- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
+-- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
+-- It goes on at p_from_queue and so on where an earlier call stopped; '' is from the beginning. At most p_first_hand of
+-- the tasks were tried before or have one attempt only, and their parameters take p_bytes at most (as stored, but for the
+-- first of a lane): the first that is too many ends its lane. p_walk bounds what is read from beginnings and careful floors.
+--
+-- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
+-- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
+--
+-- The planner has one choice, the ordered scan of anchor_tasks_ready, so that the plan depends on no statistics.
 create function {schema}.anchor_claim(
-  p_worker uuid, p_token bigint, p_names text[], p_queues text[], p_limit integer, p_first_hand integer, p_after_queue text,
-  p_floor_queues text[], p_floor_priorities smallint[], p_floor_next_runs timestamptz[], p_floor_ids bigint[])
+  p_worker uuid, p_token bigint, p_names text[], p_limit integer, p_first_hand integer, p_bytes bigint, p_walk integer, p_queues text[],
+  p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
+  p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[])
 returns table (
-  id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
+  lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
@@ -106,76 +113,182 @@ declare
   v_now timestamptz := clock_timestamp();
   v_left integer := p_limit;
   v_first_hand integer := p_first_hand;
-  v_want integer;
-  v_got integer;
+  v_walk integer := p_walk;
   v_paused text[];
-  v_sweep boolean := p_floor_queues is null;
-  v_wrapped boolean := false;
-  v_lane integer := 0;
-  v_queue text := p_after_queue;
-  v_priority smallint := 32767;
+  v_turn integer := 0;
+  v_floor integer := 1;
+  v_floor_end integer := 0;
+  v_queue text := '';
+  v_priority integer;
+  v_lane smallint;
+  v_known integer;
   v_next_run timestamptz;
   v_id bigint;
+  v_careful boolean;
+  v_want integer;
+  v_got integer;
+  v_seen integer;
+  v_kept integer;
+  v_counted integer;
+  v_places tid[];
+  v_next_runs timestamptz[];
+  v_ids bigint[];
 begin
   if not exists (select from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null) then
     raise exception 'anchor: the lease of this worker is over' using errcode = 'AN001';
   end if;
   select array_agg(q.name) into v_paused from {schema}.anchor_queues q where q.paused;
+  <<lanes>>
   while v_left > 0 loop
-    if v_sweep then
-      select t.queue, t.priority, t.next_run, t.id into v_queue, v_priority, v_next_run, v_id
-        from {schema}.anchor_tasks_hot t
-        where t.status = 'pending' and (t.queue, t.priority) > (v_queue, v_priority)
-        order by t.queue, t.priority, t.next_run, t.id limit 1;
-      if not found then
-        exit when v_wrapped;
-        v_wrapped := true;
-        v_queue := '';
-        v_priority := -32768;
-        continue;
+    v_turn := v_turn + 1;
+    if p_queues is not null then
+      exit when v_turn > cardinality(p_queues);
+      v_queue := p_queues[v_turn];
+      if p_floor_starts is not null then
+        v_floor := p_floor_starts[v_turn];
+        v_floor_end := p_floor_starts[v_turn + 1] - 1;
       end if;
-      exit when v_wrapped and v_queue > p_after_queue;
-      if v_queue = any (v_paused) or (p_queues is not null and not v_queue = any (p_queues)) then
-        v_priority := 32767;
-        continue;
-      end if;
-      continue when v_next_run > v_now;
     else
-      v_lane := v_lane + 1;
-      exit when v_lane > array_length(p_floor_queues, 1);
-      v_queue := p_floor_queues[v_lane];
-      v_priority := p_floor_priorities[v_lane];
-      v_next_run := p_floor_next_runs[v_lane];
-      v_id := p_floor_ids[v_lane];
-      continue when v_queue = any (v_paused);
-    end if;
-    for v_pass in 1..2 loop
-      v_want := case v_pass when 1 then least(v_first_hand, v_left) else v_left end;
-      continue when v_want <= 0;
-      return query
-        with picked as materialized (
-          select t.ctid as place
-          from {schema}.anchor_tasks_hot t
-          where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-            and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
-            and t.name = any (p_names)
-            and (v_pass = 1 or (t.attempts = 0 and t.max_attempts <> 1))
-          order by t.queue, t.priority, t.next_run, t.id
-          limit v_want
-          for update skip locked)
-        update {schema}.anchor_tasks_hot t
-        set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
-            started_at = v_now, updated_at = v_now
-        from picked
-        where t.ctid = picked.place
-        returning t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
-          t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
-      get diagnostics v_got = row_count;
-      v_left := v_left - v_got;
-      if v_pass = 1 then
-        v_first_hand := v_first_hand - v_got;
-        exit when v_got < v_want; -- the lane is empty
+      if v_turn = 1 and p_from_queue <> '' then
+        v_queue := p_from_queue;
+      else
+        v_walk := v_walk - 50;
+        select t.queue into v_queue from {schema}.anchor_tasks_hot t
+          where t.status = 'pending' and t.queue > v_queue
+          order by t.queue, t.priority, t.next_run, t.id limit 1;
+        exit when not found;
       end if;
+    end if;
+    continue when v_queue = any (v_paused);
+    v_priority := case when v_queue = p_from_queue then p_from_priority - 1 else -32768 end;
+    while v_left > 0 loop
+      while v_floor <= v_floor_end and p_floor_priorities[v_floor] <= v_priority loop
+        v_floor := v_floor + 1;
+      end loop;
+      v_known := case when v_floor <= v_floor_end then p_floor_priorities[v_floor] else 32768 end;
+      -- A look at a lane costs as much as fifty rows of it.
+      v_walk := v_walk - 50;
+      select t.priority, t.next_run, t.id into v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
+        where t.status = 'pending' and t.queue = v_queue and t.priority > v_priority and t.priority < v_known
+        order by t.queue, t.priority, t.next_run, t.id limit 1;
+      if found then
+        v_careful := true;
+        v_priority := v_lane;
+        if v_queue = p_from_queue and v_priority = p_from_priority and (v_next_run, v_id) < (p_from_next_run, p_from_id) then
+          v_next_run := p_from_next_run;
+          v_id := p_from_id;
+        end if;
+        if v_walk <= 0 then
+          lane := 'stopped'; queue := v_queue; priority := v_priority; next_run := v_next_run; id := v_id;
+          return next;
+          exit lanes;
+        end if;
+        continue when v_next_run > v_now;
+      elsif v_known < 32768 then
+        v_priority := v_known;
+        v_next_run := p_floor_next_runs[v_floor];
+        v_id := p_floor_ids[v_floor];
+        v_careful := p_floor_careful[v_floor];
+      else
+        exit;
+      end if;
+      queue := v_queue;
+      priority := v_priority;
+      if not v_careful then
+        v_want := v_left;
+        return query
+          with picked as materialized (
+            select t.ctid as place, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+            from {schema}.anchor_tasks_hot t
+            where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+              and t.name = any (p_names)
+            order by t.queue, t.priority, t.next_run, t.id
+            limit v_want
+            for update skip locked),
+          kept as materialized (
+            select c.place from (
+              select p.place, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
+              from picked p window so_far as (rows unbounded preceding)) c
+            where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1))
+          update {schema}.anchor_tasks_hot t
+          set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
+              started_at = v_now, updated_at = v_now
+          from kept
+          where t.ctid = kept.place
+          returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
+            t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
+        get diagnostics v_got = row_count;
+        v_left := v_left - v_got;
+        v_first_hand := greatest(v_first_hand - v_got, 0);
+        lane := 'left'; next_run := null; id := null;
+        if v_got < v_want then
+          perform from {schema}.anchor_tasks_hot t
+            where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now and t.name = any (p_names)
+            order by t.queue, t.priority, t.next_run, t.id limit 1;
+          if not found then
+            -- What is still there has names that this worker has no handlers for: the next look need not pass it again.
+            lane := 'read';
+            select t.next_run, t.id into next_run, id from {schema}.anchor_tasks_hot t
+              where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+                and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+              order by t.queue desc, t.priority desc, t.next_run desc, t.id desc limit 1;
+          end if;
+        end if;
+        return next;
+        continue;
+      end if;
+      lane := null;
+      while lane is null loop
+        v_want := least(4 * v_left + 1000, v_walk);
+        select count(*), count(*) filter (where c.fits), count(*) filter (where c.fits and c.ours and c.first_hand),
+            array_agg(c.place) filter (where c.fits and c.ours), array_agg(c.next_run) filter (where c.fits), array_agg(c.id) filter (where c.fits)
+          into v_seen, v_kept, v_counted, v_places, v_next_runs, v_ids
+          from (
+            select w.*, w.n <= v_left and w.first_hands <= v_first_hand and (coalesce(w.bytes, 0) <= p_bytes or w.n <= 1) as fits
+            from (
+              select r.*, count(*) filter (where r.ours) over so_far as n,
+                count(*) filter (where r.ours and r.first_hand) over so_far as first_hands, sum(r.size) filter (where r.ours) over so_far as bytes
+              from (
+                select t.ctid as place, t.next_run, t.id, t.name = any (p_names) as ours,
+                  t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+                from {schema}.anchor_tasks_hot t
+                where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+                  and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+                order by t.queue, t.priority, t.next_run, t.id
+                limit v_want) r
+              window so_far as (rows unbounded preceding)) w) c;
+        if v_places is not null then
+          return query
+            with picked as materialized (
+              select t.ctid as place
+              from unnest(v_places) as p (place) join {schema}.anchor_tasks_hot t on t.ctid = p.place
+              where t.status = 'pending'
+              for update of t skip locked)
+            update {schema}.anchor_tasks_hot t
+            set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
+                started_at = v_now, updated_at = v_now
+            from picked
+            where t.ctid = picked.place
+            returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
+              t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
+          get diagnostics v_got = row_count;
+          v_left := v_left - v_got;
+          v_first_hand := v_first_hand - v_counted;
+        end if;
+        v_walk := v_walk - v_seen;
+        if v_kept > 0 then
+          v_next_run := v_next_runs[v_kept];
+          v_id := v_ids[v_kept];
+        end if;
+        lane := case when v_kept < v_seen then 'left' when v_seen < v_want then 'read' when v_left <= 0 then 'left' when v_walk <= 0 then 'stopped' end;
+        next_run := v_next_run;
+        id := v_id;
+        v_id := v_id + 1;
+      end loop;
+      return next;
+      exit lanes when lane = 'stopped';
     end loop;
   end loop;
 end

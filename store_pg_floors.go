@@ -1,0 +1,298 @@
+package anchor
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// headShare bounds the time spent on looks from the beginning of lanes: one is followed by so many times its
+	// duration without. It is cheap unless a transaction held open somewhere keeps claimed entries in the index.
+	headShare = 10
+	// minHeadPause keeps looks that cost nothing from crowding out others.
+	minHeadPause = time.Millisecond
+
+	// heldPause is the least time between looks at tasks that others hold for a moment.
+	heldPause = 20 * time.Millisecond
+
+	// maxLookQueues bounds the queues of one look.
+	maxLookQueues = 100
+	// maxFloors bounds what is remembered.
+	maxFloors = 10_000
+)
+
+// claimFloors decides what a session looks at next. It remembers where the claims of each lane ended: a look goes on
+// there, so that it does not pass again what was claimed and cannot be vacuumed yet, nor what this worker has no
+// handlers for. What may stand before a floor (late commits, what was given back) is found by looks from the
+// beginning: at the queues of which a hint came, as soon as their share of the time allows, and at every queue once a
+// poll interval, in pieces. Used by one goroutine.
+type claimFloors struct {
+	floors map[string][]floor // of each queue, by priority
+	count  int
+
+	hot    []string // to be looked at, in turn
+	behind []string // those that were looked at from their floors since their last look from the beginning
+
+	sweeping bool
+	from     laneAt // where the sweep goes on
+	nextHead time.Time
+	limit    int // of tasks where many turned out to be for free slots only; 0: none
+}
+
+type lane struct {
+	queue    string
+	priority int16
+}
+
+// position is where a task stands in its lane.
+type position struct {
+	nextRun time.Time
+	id      int64
+}
+
+func (p position) before(other position) bool {
+	c := p.nextRun.Compare(other.nextRun)
+	return c < 0 || c == 0 && p.id < other.id
+}
+
+type laneAt struct {
+	lane
+	position
+}
+
+// floor is how far a lane was read. A careful one may have any number of others' tasks behind it.
+type floor struct {
+	priority int16
+	at       position
+	careful  bool
+}
+
+// laneState is what a claim says of a lane.
+type laneState string
+
+const (
+	laneRead    laneState = "read"    // to its end
+	laneLeft    laneState = "left"    // there is more to claim
+	laneStopped laneState = "stopped" // there may be more; enough was read
+)
+
+type laneReport struct {
+	lane  lane
+	state laneState
+	at    position // how far, if known
+	known bool
+}
+
+// claimLook is one look, as the arguments of a claim.
+type claimLook struct {
+	limit  int
+	heads  bool // from the beginning of each lane
+	sweep  bool // of all queues, in order of their names
+	queues []string
+	from   laneAt
+
+	starts     []int32
+	priorities []int32
+	nextRuns   []time.Time
+	ids        []int64
+	careful    []bool
+}
+
+// next is the next look, nil when there is nothing to look at; again says then how soon there will be, 0 for not.
+func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, again time.Duration) {
+	if req.fresh {
+		*f = claimFloors{}
+	}
+	if req.sweep && !f.sweeping {
+		f.sweeping, f.from = true, laneAt{}
+	}
+	for _, queue := range req.hinted {
+		if len(req.queues) == 0 || slices.Contains(req.queues, queue) {
+			f.hot = addQueue(f.hot, queue)
+		}
+	}
+	limit := req.limit
+	if f.limit > 0 {
+		limit = min(limit, max(f.limit, req.firstHand, 1))
+	}
+	heads := !now.Before(f.nextHead)
+	switch {
+	case heads && f.sweeping:
+		look = &claimLook{limit: limit, heads: true, sweep: true, from: f.from}
+		if len(req.queues) > 0 {
+			look.queues = slices.Sorted(slices.Values(req.queues))
+			at, _ := slices.BinarySearch(look.queues, f.from.queue)
+			look.queues = slices.Compact(look.queues[at:])
+		}
+		return look, 0
+	case heads && len(f.hot)+len(f.behind) > 0:
+		look = &claimLook{limit: limit, heads: true, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
+		for _, queue := range f.behind {
+			if len(look.queues) < maxLookQueues {
+				look.queues = addQueue(look.queues, queue)
+			}
+		}
+		return look, 0
+	case len(f.hot) > 0:
+		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
+		look.starts = append(look.starts, 1)
+		for _, queue := range look.queues {
+			for _, known := range f.floors[queue] {
+				look.priorities = append(look.priorities, int32(known.priority))
+				look.nextRuns = append(look.nextRuns, known.at.nextRun)
+				look.ids = append(look.ids, known.at.id)
+				look.careful = append(look.careful, known.careful)
+			}
+			look.starts = append(look.starts, int32(len(look.priorities)+1))
+		}
+		return look, 0
+	case f.sweeping || len(f.behind) > 0:
+		return nil, max(f.nextHead.Sub(now), time.Microsecond)
+	}
+	return nil, 0
+}
+
+// looked takes in what a look has found. more says that tasks were left that could be claimed, again how soon to look
+// again at the latest, 0 for no sooner than usual.
+func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.Time) (more bool, again time.Duration) {
+	if look.heads {
+		f.nextHead = now.Add(max(headShare*now.Sub(began), minHeadPause))
+	}
+	for _, task := range found.tasks {
+		f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
+	}
+	stopped, cut := false, false
+	var last laneReport
+	for _, report := range found.reports {
+		last = report
+		switch report.state {
+		case laneLeft:
+			cut = true
+			if report.known {
+				f.set(report.lane, report.at)
+			}
+		case laneStopped:
+			stopped = true
+			f.raise(report.lane, report.at, true)
+		case laneRead:
+			if report.known {
+				f.raise(report.lane, report.at, false)
+			}
+		}
+	}
+	full := len(found.tasks) >= look.limit
+	f.adapt(look, len(found.tasks), cut && !full)
+	if look.sweep {
+		f.sweeping, f.from = (stopped || full) && len(found.reports) > 0, laneAt{last.lane, last.at}
+		if last.state == laneLeft { // its floor knows where; other lanes must not wait for it
+			f.from = laneAt{lane: lane{last.lane.queue, last.lane.priority + 1}}
+		}
+	} else {
+		f.served(look, last.lane.queue, full || stopped)
+	}
+	for _, report := range found.reports {
+		if report.state == laneLeft || report.state == laneStopped && !look.sweep {
+			f.hot = addQueue(f.hot, report.lane.queue)
+		}
+	}
+	switch {
+	case stopped && !look.sweep:
+		return true, time.Microsecond // it goes on from there
+	case len(f.hot) > 0 && len(found.tasks) == 0:
+		return true, max(f.nextHead.Sub(now), heldPause) // others hold what is there
+	case len(f.hot) > 0:
+		return true, 0
+	case f.sweeping || len(f.behind) > 0:
+		return false, max(f.nextHead.Sub(now), time.Microsecond)
+	}
+	return false, 0
+}
+
+// served takes the queues of a look out of those that wait for one; behind the last that was read, if it ended early,
+// none was reached.
+func (f *claimFloors) served(look *claimLook, last string, early bool) {
+	reached := look.queues
+	if at := slices.Index(reached, last); early && at >= 0 {
+		reached = reached[:at+1]
+	}
+	done := nameSet(reached)
+	f.hot = slices.DeleteFunc(f.hot, func(queue string) bool { return done[queue] })
+	if look.heads {
+		f.behind = slices.DeleteFunc(f.behind, func(queue string) bool { return done[queue] })
+		return
+	}
+	for _, queue := range reached {
+		f.behind = addQueue(f.behind, queue)
+	}
+}
+
+// adapt bounds the next look where tasks are for free slots only: all that it reads is locked for a moment.
+func (f *claimFloors) adapt(look *claimLook, got int, cut bool) {
+	switch {
+	case cut && !look.heads:
+		f.limit = max(got, 1)
+	case f.limit > 0 && got >= look.limit:
+		f.limit *= 2
+		if f.limit > maxBuffer {
+			f.limit = 0
+		}
+	}
+}
+
+// failed makes the next look a careful one: perhaps this one met too many tasks of others.
+func (f *claimFloors) failed(look *claimLook) {
+	for _, queue := range look.queues {
+		for i := range f.floors[queue] {
+			f.floors[queue][i].careful = true
+		}
+	}
+}
+
+// raise moves a lane's floor up, never down.
+func (f *claimFloors) raise(l lane, at position, careful bool) {
+	known, i := f.find(l)
+	if !known {
+		f.insert(l, i, floor{l.priority, at, careful})
+		return
+	}
+	if floor := &f.floors[l.queue][i]; floor.at.before(at) {
+		floor.at, floor.careful = at, careful
+	} else if floor.at == at {
+		floor.careful = careful
+	}
+}
+
+// set moves a lane's floor, down too.
+func (f *claimFloors) set(l lane, at position) {
+	known, i := f.find(l)
+	if !known {
+		f.insert(l, i, floor{l.priority, at, false})
+		return
+	}
+	f.floors[l.queue][i].at = at
+}
+
+func (f *claimFloors) find(l lane) (known bool, i int) {
+	floors := f.floors[l.queue]
+	for i = range floors {
+		if floors[i].priority >= l.priority {
+			return floors[i].priority == l.priority, i
+		}
+	}
+	return false, len(floors)
+}
+
+func (f *claimFloors) insert(l lane, i int, made floor) {
+	if f.floors == nil || f.count >= maxFloors {
+		f.floors, f.count, i = map[string][]floor{}, 0, 0
+	}
+	f.floors[l.queue] = slices.Insert(f.floors[l.queue], i, made)
+	f.count++
+}
+
+func addQueue(queues []string, queue string) []string {
+	if slices.Contains(queues, queue) {
+		return queues
+	}
+	return append(queues, queue)
+}
