@@ -205,9 +205,9 @@ func (r *modelRig) enqueueTx() {
 
 func (r *modelRig) claim() {
 	s, queue, names, limit := r.index("worker", len(r.sessions)), r.queue(), r.names(), 1+r.index("limit", 3)
-	got, _, err := r.sessions[s].claim(context.Background(), claimRequest{names: names, queues: []string{queue}, limit: limit, firstHand: limit, sweep: true})
+	got, err := r.sessions[s].claim(context.Background(), claimRequest{names: names, queues: []string{queue}, limit: limit, firstHand: limit, sweep: true, fresh: true})
 	r.ok(err)
-	r.claimed(s, r.model.claim(r.workers[s], queue, names, limit), got)
+	r.claimed(s, r.model.claim(r.workers[s], queue, names, limit), got.tasks)
 }
 
 // claimed compares claims, and keeps them.

@@ -122,7 +122,8 @@ func (s hookApart) fail(ctx context.Context, task *claimedTask, end finalFailure
 // claimsTwice hands a claimed task out twice.
 type claimsTwice struct{ session }
 
-func (s claimsTwice) claim(ctx context.Context, req claimRequest) ([]*claimedTask, time.Duration, error) {
-	tasks, again, err := s.session.claim(ctx, req)
-	return append(tasks, tasks...), again, err
+func (s claimsTwice) claim(ctx context.Context, req claimRequest) (claimed, error) {
+	found, err := s.session.claim(ctx, req)
+	found.tasks = append(found.tasks, found.tasks...)
+	return found, err
 }

@@ -2,7 +2,6 @@ package anchor
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -66,9 +65,9 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 	var block []claimedTask // tasks are allocated by the block
 	var state, name, queue []byte
 	var tag, attributes *string
-	var id *int64
-	var attempt, maxAttempts *int32
-	var createdAt, nextRun, startedAt *time.Time
+	var id pgtype.Int8
+	var attempt, maxAttempts pgtype.Int4
+	var createdAt, nextRun, startedAt pgtype.Timestamptz
 	for rows.Next() {
 		if len(block) == 0 {
 			block = make([]claimedTask, 32)
@@ -80,18 +79,15 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 		}
 		if state != nil {
 			report := laneReport{lane: lane{p.names.intern(queue), task.priority}, state: laneState(p.names.intern(state))}
-			if id != nil && nextRun != nil {
-				report.at, report.known = position{*nextRun, *id}, true
+			if report.known = id.Valid && nextRun.Valid; report.known {
+				report.at = position{nextRun.Time, id.Int64}
 			}
 			found.reports = append(found.reports, report)
 			continue
 		}
-		if id == nil || attempt == nil || maxAttempts == nil || createdAt == nil || nextRun == nil || startedAt == nil {
-			return claimFound{}, fmt.Errorf("a claimed task came without what every task has")
-		}
 		block = block[1:]
-		task.id, task.token, task.workerID, task.attempt, task.maxAttempts = *id, token, worker, *attempt, *maxAttempts
-		task.createdAt, task.nextRun, task.startedAt = *createdAt, *nextRun, *startedAt
+		task.id, task.token, task.workerID, task.attempt, task.maxAttempts = id.Int64, token, worker, attempt.Int32, maxAttempts.Int32
+		task.createdAt, task.nextRun, task.startedAt = createdAt.Time, nextRun.Time, startedAt.Time
 		task.name, task.queue = p.names.intern(name), p.names.intern(queue)
 		if tag != nil {
 			task.tag = *tag

@@ -52,8 +52,10 @@ const (
 	bareRegister = `insert into anchor_workers (id, host, pid, slots, names, lease_until)
 values (gen_random_uuid(), 'bare', 0, 1, '{Bench}', now() + interval '1 hour') returning id::text`
 
+	// The lane that all tasks are in is read from a floor.
 	bareClaim = `select id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
-from anchor_claim($1::uuid, $2::bigint, $3::text[], null, $4::integer, $4::integer, '', $5::text[], $6::smallint[], $7::timestamptz[], $8::bigint[])`
+from anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $4::integer, 1::bigint << 40, 20000, '{default}',
+  '', 0, '-infinity', 0, '{1,2}', '{0}', array[$5::timestamptz], array[$6::bigint], '{f}') where lane is null`
 
 	bareComplete = `select anchor_complete($1::bigint[], $2::bigint[])`
 )
@@ -115,17 +117,14 @@ func (q *bareQueue) loop(ctx context.Context, token int64, h handler) error {
 	return nil
 }
 
-// bareFloor is where the last claim ended, as the arrays of a claim.
+// bareFloor is where the last claim ended.
 type bareFloor struct {
-	queues     []string
-	priorities []int16
-	nextRuns   []time.Time
-	ids        []int64
+	nextRun time.Time
+	id      int64
 }
 
 func (q *bareQueue) claim(ctx context.Context, conn *pgx.Conn, worker string, token int64, floor *bareFloor, h handler) ([]int64, error) {
-	rows, err := conn.Query(ctx, bareClaim, worker, token, []string{"Bench"}, bareBatch,
-		floor.queues, floor.priorities, floor.nextRuns, floor.ids)
+	rows, err := conn.Query(ctx, bareClaim, worker, token, []string{"Bench"}, bareBatch, floor.nextRun, floor.id)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +145,7 @@ func (q *bareQueue) claim(ctx context.Context, conn *pgx.Conn, worker string, to
 		}
 		h.handle(&protocol.Payload{N: -1})
 		ids = append(ids, id)
-		*floor = bareFloor{[]string{queue}, []int16{priority}, []time.Time{next}, []int64{id}}
+		*floor = bareFloor{next, id}
 	}
 	return ids, rows.Err()
 }
