@@ -61,9 +61,9 @@ func (r *explainRig) worker(lease time.Duration, names []string, queues ...strin
 	return opened
 }
 
-func (r *explainRig) claim(s session) *claimedTask {
+func (r *explainRig) claim(s session, queues ...string) *claimedTask {
 	r.t.Helper()
-	found, err := s.claim(r.t.Context(), claimRequest{names: []string{"a"}, queues: []string{"default"}, limit: 1, firstHand: 1, sweep: true, fresh: true})
+	found, err := s.claim(r.t.Context(), claimRequest{names: []string{"a"}, queues: queues, limit: 1, firstHand: 1, sweep: true, fresh: true})
 	must(r.t, err)
 	if len(found.tasks) != 1 {
 		r.t.Fatalf("claimed %d tasks, want 1", len(found.tasks))
@@ -248,7 +248,7 @@ func TestExplainWaiting(t *testing.T) {
 			r.says(e, fmt.Sprintf("%d tasks of its queue are before it. 1 live worker takes such tasks, with 10 slots, and 0 tasks now.", want))
 		}
 		for range 5 {
-			r.claim(w)
+			r.claim(w, "default")
 		}
 		e := r.explain(third, ReasonWaiting)
 		r.says(e, "1 task of its queue is before it. 1 live worker takes such tasks, with 10 slots, and 5 tasks now.")
