@@ -97,30 +97,27 @@ func RetryAfter(d time.Duration, err error) error {
 }
 
 // nextAttempt tells what follows a failed attempt: when to try again, or that this was the last one.
-func nextAttempt(err error, p retryPolicy, attempt, maxAttempts int, random float64) (after time.Duration, final bool) {
-	var fatal *fatalError
-	if errors.As(err, &fatal) {
+func nextAttempt(f attemptFailure, p retryPolicy, attempt, maxAttempts int, random float64) (after time.Duration, final bool) {
+	switch {
+	case f.fatal, maxAttempts != unlimitedAttempts && attempt >= maxAttempts:
 		return 0, true
-	}
-	if maxAttempts != unlimitedAttempts && attempt >= maxAttempts {
-		return 0, true
-	}
-	if after, asked := askedFor(err, random); asked {
-		return after, false
+	case f.spread: // what a server asked of many at once
+		return withJitter(f.after, random), false
+	case f.asked:
+		return f.after, false
 	}
 	return p.backoff(attempt, random), false
 }
 
-// askedFor is the distance to the next attempt that err carries, if it carries one. What a server asked of many at
-// once is spread.
-func askedFor(err error, random float64) (time.Duration, bool) {
-	var asked *retryAfterError
-	if errors.As(err, &asked) {
-		return asked.after, true
+// askedFor is the distance to the next attempt that err carries, if it carries one; spread, if a server asked many for it.
+func askedFor(err error) (after time.Duration, asked, spread bool) {
+	var by *retryAfterError
+	if errors.As(err, &by) {
+		return by.after, true, false
 	}
 	var response *ResponseError
 	if errors.As(err, &response) && response.RetryAfter > 0 {
-		return withJitter(response.RetryAfter, random), true
+		return response.RetryAfter, true, true
 	}
-	return 0, false
+	return 0, false, false
 }

@@ -130,7 +130,7 @@ func TestNextAttempt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 
-			after, final := nextAttempt(c.err, policy, c.attempt, c.maxAttempts, 0)
+			after, final := nextAttempt(examine(c.err), policy, c.attempt, c.maxAttempts, 0)
 			if diff := cmp.Diff(c.want, next{after, final}); diff != "" {
 				t.Errorf("next attempt (-want +got):\n%s", diff)
 			}

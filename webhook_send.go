@@ -57,9 +57,9 @@ type webhookSender struct {
 }
 
 // prepare makes the delivery of a task that has failed for good, to be written with its status.
-func (s *webhookSender) prepare(delivery *registeredTask, task *claimedTask, failure error) (*newTask, error) {
+func (s *webhookSender) prepare(delivery *registeredTask, task *claimedTask, failure string) (*newTask, error) {
 	params := &webhookDelivery{
-		ID: task.id, Queue: task.queue, Attempts: int(task.attempt), Error: cleanMessage(withoutStack(failure)),
+		ID: task.id, Queue: task.queue, Attempts: int(task.attempt), Error: failure,
 		FailedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if s.withParams {

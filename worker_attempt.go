@@ -88,8 +88,9 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	policy, err := def.policyOf(task)
 	if task.exhausted {
 		w.client.failed(task.id, errAttemptsLost)
-		w.logger.Error("anchor: a task failed for good", attemptAttrs(&attempt{task: task}, slog.String("error", errorKind(errAttemptsLost)))...)
-		w.failForGood(task, def, policy, nil, errAttemptsLost)
+		failure := examine(errAttemptsLost)
+		w.logger.Error("anchor: a task failed for good", attemptAttrs(&attempt{task: task}, slog.String("error", failure.kind))...)
+		w.failForGood(task, def, policy, nil, failure)
 		return true
 	}
 	var params any
@@ -191,6 +192,12 @@ func (w *worker) conclude(a *attempt, err error) (slotKept bool) {
 			w.attemptEnds(a, AttemptCompleted, nil, 0)
 			return true
 		}
+		if errors.Is(err, ErrClaimLost) {
+			a.tx.abandon()
+			a.ctx.end(nil)
+			w.loses(a, err)
+			return true
+		}
 	}
 	if err != nil {
 		a.tx.abandon()
@@ -220,75 +227,58 @@ func (w *worker) takeAway(a *attempt, reason error) {
 
 // settle decides what follows an attempt: err is what it ended with, cause what ended its context early.
 func (w *worker) settle(a *attempt, err, cause error) {
-	finished := finishedAttempt{task: a.task}
-	switch {
-	case errors.Is(err, ErrClaimLost), err != nil && errors.Is(cause, ErrClaimLost):
-		w.attemptEnds(a, AttemptLost, err, 0)
-		w.client.metrics.lostClaims(1)
-		w.logger.Warn("anchor: an attempt lost its claim, nothing of it is applied", attemptAttrs(a)...)
-		return
-	case err == nil:
+	if err == nil {
 		w.attemptEnds(a, AttemptCompleted, nil, 0)
-		finished.outcome = outcomeCompleted
-		w.finisher.add(finished)
+		w.finisher.add(finishedAttempt{task: a.task, outcome: outcomeCompleted})
+		return
+	}
+	failure := examine(err)
+	switch {
+	case errors.Is(cause, ErrClaimLost):
+		w.loses(a, err)
 		return
 	case errors.Is(cause, ErrCancelled):
 		w.attemptEnds(a, AttemptCancelled, err, 0)
-		finished.outcome, finished.message = outcomeCancelled, cleanMessage(explained(err, cause).Error())
-		w.finisher.add(finished)
+		w.finisher.add(finishedAttempt{task: a.task, outcome: outcomeCancelled, message: explained(failure, cause).message})
 		return
-	case errors.Is(cause, ErrTimeout) && errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("%w after %v: %w", ErrTimeout, a.policy.timeout, err)
+	case errors.Is(cause, ErrTimeout) && failure.deadline:
+		failure = examine(fmt.Errorf("%w after %v: %w", ErrTimeout, a.policy.timeout, err))
 	case errors.Is(cause, ErrShutdown):
-		err = explained(err, cause)
+		failure = explained(failure, cause)
 	}
-	w.client.failed(a.task.id, err)
-	after, final := nextAttempt(err, a.policy.retry, int(a.task.attempt), a.policy.maxAttempts, w.client.random())
+	w.client.failed(a.task.id, failure.err)
+	after, final := nextAttempt(failure, a.policy.retry, int(a.task.attempt), a.policy.maxAttempts, w.client.random())
 	if final {
-		w.attemptEnds(a, AttemptFailed, err, 0)
-		w.logger.Error("anchor: a task failed for good", attemptAttrs(a, slog.String("error", errorKind(err)))...)
-		w.failForGood(a.task, a.def, a.policy, a.params, err)
+		w.attemptEnds(a, AttemptFailed, failure.err, 0)
+		w.logger.Error("anchor: a task failed for good", attemptAttrs(a, slog.String("error", failure.kind))...)
+		w.failForGood(a.task, a.def, a.policy, a.params, failure)
 		return
 	}
 	if errors.Is(cause, ErrShutdown) {
 		after = 0
 	}
-	w.attemptEnds(a, AttemptRetried, err, after)
-	w.logger.Warn("anchor: an attempt failed", attemptAttrs(a, slog.String("error", errorKind(err)))...)
-	finished.outcome, finished.message, finished.after = outcomeRetried, cleanMessage(err.Error()), after
-	_, finished.asked = askedFor(err, 0)
-	w.finisher.add(finished)
+	w.attemptEnds(a, AttemptRetried, failure.err, after)
+	w.logger.Warn("anchor: an attempt failed", attemptAttrs(a, slog.String("error", failure.kind))...)
+	w.finisher.add(finishedAttempt{
+		task: a.task, outcome: outcomeRetried, message: failure.message, after: after, asked: failure.asked,
+	})
 }
 
 // explained joins what ended a handler's context to an error that says only that it had ended.
-func explained(err, cause error) error {
-	if !errors.Is(err, context.Canceled) || errors.Is(err, cause) {
-		return err
+func explained(f attemptFailure, cause error) attemptFailure {
+	enough := true
+	_ = guarded(func() { enough = !errors.Is(f.err, context.Canceled) || errors.Is(f.err, cause) })
+	if enough {
+		return f
 	}
-	return fmt.Errorf("%w: %w", cause, err)
+	return examine(fmt.Errorf("%w: %w", cause, f.err))
 }
 
-// errorKind says what kind of error ended an attempt, without its text, which may hold what parameters held. The text
-// is on record with the task.
-func errorKind(err error) string {
-	var panicked *panicError
-	switch {
-	case errors.As(err, &panicked):
-		return "panic"
-	case errors.Is(err, errGoexit):
-		return "goexit"
-	case errors.Is(err, ErrTimeout):
-		return "timeout"
-	case errors.Is(err, errAttemptsLost):
-		return "lost worker"
-	}
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return fmt.Sprintf("%T", err)
-		}
-		err = inner
-	}
+// loses ends an attempt of which nothing is applied: its task is somebody else's by now.
+func (w *worker) loses(a *attempt, err error) {
+	w.attemptEnds(a, AttemptLost, err, 0)
+	w.client.metrics.lostClaims(1)
+	w.logger.Warn("anchor: an attempt lost its claim, nothing of it is applied", attemptAttrs(a)...)
 }
 
 // runningSet are the attempts whose handlers run. It is safe for concurrent use.

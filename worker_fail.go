@@ -20,8 +20,8 @@ const (
 
 // failForGood records the final failure of a task together with what its hook writes and the delivery to its webhook.
 // params is nil when they were not decoded yet; when today's type forbids them, there is no hook to call.
-func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy taskPolicy, params any, failure error) {
-	message := cleanMessage(failure.Error())
+func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy taskPolicy, params any, failure attemptFailure) {
+	message := failure.message
 	hook := def.onFailed
 	if hook != nil && params == nil {
 		decoded, err := def.load(task.params)
@@ -34,7 +34,7 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 	var delivery *registeredTask
 	if def.webhook != nil {
 		delivery = w.client.tasks[def.delivery.name]
-		prepared, err := def.webhook.prepare(delivery, task, failure)
+		prepared, err := def.webhook.prepare(delivery, task, failure.brief)
 		if err != nil {
 			w.logger.Error("anchor: a delivery to a webhook could not be made", "id", task.id, "task", task.name, "error", errorKind(err))
 		} else {
@@ -52,7 +52,7 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 			calls++
 			return callHook(w.running.base, policy.timeout, w.options.handlerGrace, task, func(ctx context.Context) error {
 				return hook(ctx, tx, Failure{
-					TaskID: task.id, Name: task.name, Queue: task.queue, Attempt: int(task.attempt), Err: failure, At: time.Now(),
+					TaskID: task.id, Name: task.name, Queue: task.queue, Attempt: int(task.attempt), Err: failure.err, At: time.Now(),
 				}, params)
 			})
 		}
@@ -105,6 +105,9 @@ func callHook(ctx context.Context, timeout, grace time.Duration, task *claimedTa
 		defer func() {
 			if value := recover(); value != nil {
 				err = &panicError{value, debug.Stack()}
+			}
+			if err != nil {
+				err = errors.New(errorText(err)) // what else it can do is its author's, and may panic
 			}
 			ended <- err
 		}()
