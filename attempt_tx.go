@@ -14,6 +14,7 @@ var (
 	errHandlerRowsOpen   = errors.New("anchor: the handler left the rows of a query open; read them to their end, close them, or scan the row")
 	errHandlerConnClosed = errors.New("anchor: the handler returned nil although the connection of its transaction is closed, which rolls it back; pgx closes it when the context of a statement ends, even if that is shorter than the handler's")
 	errHandlerTxOver     = errors.New("anchor: the attempt that this transaction belongs to is over")
+	errHandlerTxShared   = errors.New("anchor: two goroutines sent the first statement of this transaction at once; it is not for concurrent use")
 	errHandlerTxFailed   = errors.New("anchor: the handler returned nil although a statement of its transaction had failed, which aborts the transaction; use a savepoint (tx.Begin) for statements that may fail")
 	errHandlerTxEnded    = fmt.Errorf("anchor: the handler ended its own transaction with a COMMIT or ROLLBACK statement")
 )

@@ -110,8 +110,9 @@ type session interface {
 type attemptTx interface {
 	// handler is what the handler is given.
 	handler() pgx.Tx
-	// used tells whether a statement was sent: only then is there anything to commit.
-	used() bool
+	// endUnused ends the transaction if nothing was sent through it, and tells whether that is so: then there is
+	// nothing to commit, and what the handler left behind finds it over.
+	endUnused() bool
 	// complete writes the task's completion, guarded by its claim, and commits. It answers ErrClaimLost, or
 	// an error that says why the transaction could not commit. When it returns, the outcome is certain or
 	// the error is ErrOutcomeUnknown.

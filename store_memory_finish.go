@@ -127,10 +127,13 @@ func (s *memorySession) begin(task *claimedTask, _ time.Duration) attemptTx {
 
 func (a *memoryAttempt) handler() pgx.Tx { return a.tx }
 
-func (a *memoryAttempt) used() bool {
+func (a *memoryAttempt) endUnused() bool {
 	a.tx.store.mu.Lock()
 	defer a.tx.store.mu.Unlock()
-	return a.tx.wrote
+	if !a.tx.wrote && !a.tx.ended {
+		a.tx.end()
+	}
+	return !a.tx.wrote
 }
 
 func (a *memoryAttempt) complete(ctx context.Context) error {

@@ -28,14 +28,13 @@ type lazyTx struct {
 	task    *claimedTask
 	idle    time.Duration
 
-	mu   sync.Mutex // guards conn, over
+	mu   sync.Mutex // guards conn and over
 	conn *pgxpool.Conn
 	over bool
 
 	inner      pgx.Tx // pgx's own, for large objects
 	savepoints int
 
-	begun  bool // a statement was sent
 	failed bool // the first statement failed before the transaction began
 }
 
@@ -49,7 +48,15 @@ func (p *pgSession) begin(task *claimedTask, idle time.Duration) attemptTx {
 }
 
 func (t *lazyTx) handler() pgx.Tx { return t }
-func (t *lazyTx) used() bool      { return t.begun }
+
+func (t *lazyTx) endUnused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil {
+		t.over = true
+	}
+	return t.conn == nil
+}
 
 // acquire gives the connection, a new one the first time.
 func (t *lazyTx) acquire(ctx context.Context) (conn *pgx.Conn, first bool, err error) {
@@ -68,11 +75,15 @@ func (t *lazyTx) acquire(ctx context.Context) (conn *pgx.Conn, first bool, err e
 	if err != nil {
 		return nil, false, fmt.Errorf("anchor: no connection for the task's transaction: %w", err)
 	}
-	if t.over {
+	switch {
+	case t.over:
 		acquired.Release()
 		return nil, false, errHandlerTxOver
+	case t.conn != nil:
+		acquired.Release()
+		return nil, false, errHandlerTxShared
 	}
-	t.conn, t.begun = acquired, true
+	t.conn = acquired
 	return acquired.Conn(), true, nil
 }
 
@@ -284,7 +295,7 @@ func (t *lazyTx) complete(ctx context.Context) error {
 	conn, over := t.conn, t.over
 	t.mu.Unlock()
 	switch {
-	case over:
+	case over, conn == nil:
 		return errHandlerTxOver
 	case t.failed:
 		return errHandlerTxFailed

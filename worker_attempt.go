@@ -184,7 +184,7 @@ func (w *worker) conclude(a *attempt, err error) (slotKept bool) {
 		if tx, ok := a.tx.(interface{ endedByHandler() bool }); ok && tx.endedByHandler() {
 			err = Fatal(fmt.Errorf("%w, and then failed: %w", errHandlerTxEnded, err))
 		}
-	} else if a.tx.used() {
+	} else if !a.tx.endUnused() {
 		err = a.tx.complete(context.WithoutCancel(w.running.base))
 		if err == nil {
 			a.ctx.end(nil)
