@@ -290,7 +290,7 @@ func TestNothingStaysOnTheConnectionsOfPgBouncer(t *testing.T) {
 		id := enqueue(rig, client, task, &caseParams{[]string{"completes", "fails"}[i%2]}, WithUniqueTag(fmt.Sprint(i), UniqueWhileLive))
 		rig.ended(client, id)
 	}
-	rig.exec("select anchor_prune()")
+	rig.exec("select anchor_empty_slot(), anchor_prune(1000)")
 	stop()
 	if diff := cmp.Diff(clean, rig.sessionStates()); diff != "" {
 		t.Errorf("the sessions (-before +after):\n%s", diff)

@@ -216,7 +216,7 @@ func TestForbiddenStatementsOfRoles(t *testing.T) {
 		"alter table anchor.anchor_tasks add column mine int",
 		"create index on anchor.anchor_tasks (queue)",
 		"create trigger mine before insert on anchor.anchor_queues for each row execute function suppress_redundant_updates_trigger()",
-		"drop function anchor.anchor_prune()",
+		"drop function anchor.anchor_empty_slot()",
 		"create or replace function anchor.anchor_ring_slot(p_at timestamptz) returns smallint language sql as 'select 1::smallint'",
 		"alter table anchor.anchor_tasks owner to current_user",
 		"set role anchor_owner",
@@ -240,7 +240,7 @@ func TestForbiddenStatementsOfRoles(t *testing.T) {
 			"select anchor.anchor_take_back(gen_random_uuid(), 1, '{x}', 1)",
 			"select anchor.anchor_cancel(1)",
 			"select anchor.anchor_retry(1)",
-			"select anchor.anchor_prune()",
+			"select anchor.anchor_prune(1000)",
 			"select anchor.anchor_cron_run('x', now()::text)",
 			"select anchor.anchor_sample(0, '{}')",
 		},
@@ -257,7 +257,7 @@ func TestForbiddenStatementsOfRoles(t *testing.T) {
 			"select anchor.anchor_enqueue_tagged('{x}', '{q}', '{0}', '{1}', '{0}', '{null}', '{\"{}\"}', '{null}', '{t}', '{false}', '{null}')",
 			"select anchor.anchor_cancel(1)",
 			"select anchor.anchor_retry(1)",
-			"select anchor.anchor_prune()",
+			"select anchor.anchor_prune(1000)",
 		},
 	} {
 		for _, statement := range append(statements, everybody...) {
@@ -331,7 +331,7 @@ insert into anchor.anchor_workers (id, host, pid, slots, names, lease_until)
   values ('11111111-1111-1111-1111-111111111111', 'gone', 1, 1, '{}', now() - interval '1 hour');
 insert into anchor.anchor_tasks (id, name, spec, status, attempts, worker_id, claim_token, started_at)
   values (1003, 'Letter', '{}', 'running', 1, '11111111-1111-1111-1111-111111111111', 1, now())`)
-	mustExec(t, r.pool(worker), "select anchor.anchor_prune()")
+	mustExec(t, r.pool(worker), "select anchor.anchor_empty_slot(), anchor.anchor_prune(1000)")
 	mustExec(t, r.pool(worker), "select * from anchor.anchor_sample(0, '{}')")
 	left := queryOne[string](t, r.pool(superuser), `select concat_ws(' ', (select count(*) from anchor.anchor_tasks where name = 'Old'),
   (select count(*) from anchor.anchor_task_errors), (select count(*) from anchor.anchor_unique_tags),

@@ -20,7 +20,7 @@ func newPruneRig(t *testing.T, age time.Duration) *pgRig {
 	return rig
 }
 
-func (r *pgRig) prune() { r.t.Helper(); r.exec("select anchor_prune()") }
+func (r *pgRig) prune() { r.t.Helper(); r.exec("select anchor_empty_slot(), anchor_prune(1000)") }
 
 // slots are those of the ring that hold a task.
 func (r *pgRig) slots() []int {
@@ -82,7 +82,7 @@ func TestPruneGivesUpQuicklyUnderALock(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It waits for the lock no longer than the tenth part of a second, or the statement ends with an error here.
-	rig.exec("set statement_timeout = 10000; select anchor_prune(); reset statement_timeout")
+	rig.exec("set statement_timeout = 10000; select anchor_empty_slot(); reset statement_timeout")
 	if got := len(rig.slots()); got != 8 {
 		t.Errorf("%d slots hold a task, want all 8", got)
 	}
@@ -119,4 +119,43 @@ func TestPruneDropsFailedTasksAndTheirErrorsAfterAWeek(t *testing.T) {
 		rig.prune()
 		return cmp.Equal(want, readAll[string](rig, "select message from anchor_task_errors where at < clock_timestamp() - interval '8 days' or task_id in (select id from anchor_tasks) order by message"))
 	})
+}
+
+func TestPruneGoesOnUntilNothingOldIsLeft(t *testing.T) {
+	t.Parallel()
+	rig := newPG(t)
+	rig.exec(`insert into anchor_tasks (name, queue, max_attempts, spec, status, slot, finished_at)
+		select 'a', 'q', 1, '{}', 'failed', -1, clock_timestamp() - interval '8 days' from generate_series(1, $1::int + 5)`, 2*pruneRows)
+	rig.exec(`insert into anchor_unique_tags (tag, task_id, expires_at)
+		select 't' || i, 0, clock_timestamp() - interval '1 hour' from generate_series(1, $1::int + 5) i`, 2*pruneRows)
+	session, err := rig.store.openSession(t.Context(), workerRecord{id: newWorkerID(), lease: time.Minute, names: []string{"a"}, slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = session.close(context.Background()) }()
+	if err := session.prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if tasks, tags := readOne[int](rig, "select count(*) from anchor_tasks"), readOne[int](rig, "select count(*) from anchor_unique_tags"); tasks+tags != 0 {
+		t.Errorf("%d old tasks and %d expired tags are left after one round, want none", tasks, tags)
+	}
+}
+
+// What is slow to prune must not keep a slot from being emptied.
+func TestPruneEmptiesItsSlotThoughTheRestFails(t *testing.T) {
+	t.Parallel()
+	rig := newPruneRig(t, 30*time.Hour)
+	want := rig.slotsWithoutNext()
+	rig.exec("alter table anchor_task_errors rename to gone")
+	session, err := rig.store.openSession(t.Context(), workerRecord{id: newWorkerID(), lease: time.Minute, names: []string{"a"}, slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = session.close(context.Background()) }()
+	if err := session.prune(t.Context()); err == nil {
+		t.Error("no error of pruning without a table")
+	}
+	if diff := cmp.Diff(want, rig.slots()); diff != "" {
+		t.Errorf("slots that hold a task (-want +got):\n%s", diff)
+	}
 }

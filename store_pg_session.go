@@ -247,10 +247,42 @@ func newToken() int64 { return rand.Int64N(1<<62) + 1 }
 
 const (
 	lockPruning = `select pg_try_advisory_xact_lock(1634624362, hashtext($1))`
-	pruneTasks  = `select {schema}.anchor_prune()`
+	emptySlot   = `select {schema}.anchor_empty_slot()`
+	pruneTasks  = `select {schema}.anchor_prune($1::integer)`
+
+	// pruneRows bounds one transaction of pruning, of each kind of rows; pruneTime all of them, so that neither
+	// taking back nor a shutdown is held up. The next minute goes on.
+	pruneRows = 1000
+	pruneTime = 2 * time.Second
 )
 
 func (p *pgSession) prune(ctx context.Context) error {
+	began := time.Now()
+	// What frees the most comes first, alone: nothing that is slow may keep a slot from being emptied.
+	err := p.pruning(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, p.store.sql(emptySlot))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for more := true; more && time.Since(began) < pruneTime; {
+		more = false
+		err := p.pruning(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, p.store.sql(pruneCronRuns)); err != nil {
+				return err
+			}
+			return tx.QueryRow(ctx, p.store.sql(pruneTasks), pruneRows).Scan(&more)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pruning runs f in a transaction of its own, unless another worker is at it.
+func (p *pgSession) pruning(ctx context.Context, f func(ctx context.Context, tx pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return storeError("prune", pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
@@ -258,12 +290,7 @@ func (p *pgSession) prune(ctx context.Context) error {
 		if err := tx.QueryRow(ctx, lockPruning, p.store.schema).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		// What may lock others out comes last.
-		if _, err := tx.Exec(ctx, p.store.sql(pruneCronRuns)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, p.store.sql(pruneTasks))
-		return err
+		return f(ctx, tx)
 	}))
 }
 

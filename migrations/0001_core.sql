@@ -44,6 +44,9 @@ create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, n
 -- that no plan can take it for one.
 create index anchor_tasks_held on {schema}.anchor_tasks_hot (worker_id, id) where worker_id is not null;
 
+-- What was kept long enough, for pruning.
+create index anchor_tasks_kept_finished on {schema}.anchor_tasks_kept (finished_at);
+
 create table {schema}.anchor_unique_tags (
   tag text collate "C" primary key,
   task_id bigint not null,
@@ -51,6 +54,17 @@ create table {schema}.anchor_unique_tags (
   while_live boolean not null default false
 );
 create index anchor_unique_tags_expiry on {schema}.anchor_unique_tags (expires_at) where expires_at is not null;
+
+-- Tells whether a task is pending or running now. It is volatile, so that it looks anew: whoever deletes a tag that has
+-- expired may have waited for the transaction that makes its task live again, and asks a second time.
+create function {schema}.anchor_is_live(p_id bigint) returns boolean
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+begin
+  return exists (select from {schema}.anchor_tasks_hot t where t.id = p_id);
+end
+$$;
 
 create table {schema}.anchor_task_errors (
   id bigint generated always as identity,
@@ -467,8 +481,7 @@ begin
           on conflict (tag) do nothing;
         exit when found;
         delete from {schema}.anchor_unique_tags u
-          where u.tag = v_task.tag and u.expires_at <= clock_timestamp()
-            and not exists (select from {schema}.anchor_tasks_hot t where t.id = u.task_id);
+          where u.tag = v_task.tag and u.expires_at <= clock_timestamp() and not {schema}.anchor_is_live(u.task_id);
         continue when found;
         select u.task_id into v_holder from {schema}.anchor_unique_tags u where u.tag = v_task.tag;
         if found or v_try = 10 then
@@ -669,8 +682,10 @@ begin
   end if;
   if v_tag is not null then
     delete from {schema}.anchor_unique_tags u
-      where u.tag = v_tag and u.expires_at <= v_now and not exists (select from {schema}.anchor_tasks_hot t where t.id = u.task_id);
-    insert into {schema}.anchor_unique_tags (tag, task_id, while_live) values (v_tag, p_id, true) on conflict (tag) do nothing;
+      where u.tag = v_tag and u.expires_at <= v_now and not {schema}.anchor_is_live(u.task_id);
+    -- A tag that it has still is written again: who finds it expired before this commits waits, and asks again.
+    insert into {schema}.anchor_unique_tags (tag, task_id, while_live) values (v_tag, p_id, true)
+      on conflict (tag) do update set task_id = excluded.task_id where anchor_unique_tags.task_id = excluded.task_id;
     select u.task_id into holder from {schema}.anchor_unique_tags u where u.tag = v_tag;
     if holder is distinct from p_id then
       result := 'held';
@@ -686,10 +701,41 @@ begin
 end
 $$;
 
--- Drops what was kept long enough, in small pieces: completed tasks for 24 to 28 hours, failed and cancelled ones
--- for 7 days. A slot is emptied only in the period before it is written again, under a lock that is asked for
+-- Drops failed and cancelled tasks after 7 days, errors without a task and expired tags, up to p_limit of each. True:
+-- there may be more.
+create function {schema}.anchor_prune(p_limit integer) returns boolean
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+  v_ids bigint[] := array(
+    select k.id from {schema}.anchor_tasks_kept k where k.finished_at < clock_timestamp() - interval '7 days'
+    order by k.finished_at limit p_limit for update skip locked);
+  v_dropped bigint;
+  v_most boolean := cardinality(v_ids) >= p_limit;
+begin
+  delete from {schema}.anchor_tasks t where t.slot = -1 and t.id = any (v_ids);
+  delete from {schema}.anchor_task_errors e
+    where (e.task_id, e.id) in (
+      select o.task_id, o.id from {schema}.anchor_task_errors o
+      where o.at < clock_timestamp() - interval '8 days'
+        and not exists (select from {schema}.anchor_tasks t where t.id = o.task_id and t.slot in (0, -1))
+      order by o.at limit p_limit for update skip locked);
+  get diagnostics v_dropped = row_count;
+  v_most := v_most or v_dropped >= p_limit;
+  delete from {schema}.anchor_unique_tags u
+    where u.tag in (
+      select o.tag from {schema}.anchor_unique_tags o
+      where o.expires_at < clock_timestamp() and not {schema}.anchor_is_live(o.task_id)
+      order by o.expires_at limit p_limit for update skip locked);
+  get diagnostics v_dropped = row_count;
+  return v_most or v_dropped >= p_limit;
+end
+$$;
+
+-- Empties the slot of the ring that is written next, in the period before that only, under a lock that is asked for
 -- briefly, and only if what it holds is old: when that cannot be done, the rows live one more round.
-create function {schema}.anchor_prune() returns void
+create function {schema}.anchor_empty_slot() returns void
 language plpgsql
 as $$
 declare
@@ -697,20 +743,6 @@ declare
   v_slot smallint;
   v_newest timestamptz;
 begin
-  delete from {schema}.anchor_tasks t
-    where t.slot = -1 and t.id in (
-      select k.id from {schema}.anchor_tasks_kept k where k.finished_at < clock_timestamp() - interval '7 days' order by k.id limit 1000 for update skip locked);
-  delete from {schema}.anchor_task_errors e
-    where (e.task_id, e.id) in (
-      select o.task_id, o.id from {schema}.anchor_task_errors o
-      where o.at < clock_timestamp() - interval '8 days'
-        and not exists (select from {schema}.anchor_tasks t where t.id = o.task_id and t.slot in (0, -1))
-      order by o.at limit 1000 for update skip locked);
-  delete from {schema}.anchor_unique_tags u
-    where u.tag in (
-      select o.tag from {schema}.anchor_unique_tags o
-      where o.expires_at < clock_timestamp() and not exists (select from {schema}.anchor_tasks_hot t where t.id = o.task_id)
-      order by o.expires_at limit 1000 for update skip locked);
   v_slot := {schema}.anchor_ring_slot(clock_timestamp() + interval '4 hours');
   execute format('select max(s.finished_at) from (select d.finished_at from {schema}.anchor_tasks_done_%s d order by d.id desc limit 1000) s', v_slot) into v_newest;
   if v_newest is null then
