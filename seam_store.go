@@ -240,7 +240,9 @@ type watchedTx struct {
 
 func (t *watchedTx) handler() pgx.Tx { return t.seen }
 
-func (t *watchedTx) endUnused() bool { return !t.session.watch.Used(t.attempt) && t.attemptTx.endUnused() }
+func (t *watchedTx) endUnused() bool {
+	return !t.session.watch.Used(t.attempt) && t.attemptTx.endUnused()
+}
 
 func (t *watchedTx) complete(ctx context.Context) error {
 	if err := t.session.watch.Commit(t.attempt); err != nil {
