@@ -345,7 +345,7 @@ func (r *modelRig) complete() {
 			r.ok(err)
 		}
 		return
-	case !attempt.used(): // the in-memory store has nothing to commit when the tag is held
+	case attempt.endUnused(): // the in-memory store has nothing to commit when the tag is held
 		attempt.abandon()
 		r.enqueued(child, m, whileLive, err)
 		return
