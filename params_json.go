@@ -88,6 +88,7 @@ func findBadValue(raw []byte) (pointer, what string) {
 			path[n-1].isKey = path[n-1].object
 		}
 	}
+	size := len(raw)
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
 		case '{', '[':
@@ -127,6 +128,9 @@ func findBadValue(raw []byte) (pointer, what string) {
 			}
 			if what := badNumber(string(raw[i:end])); what != "" {
 				return locate(), what
+			}
+			if size += writtenOut(string(raw[i:end])) - (end - i); size > maxParamsSize {
+				return locate(), fmt.Sprintf("is a number with which the parameters have more than %d bytes, its digits written out as PostgreSQL does", maxParamsSize)
 			}
 			i = end - 1
 		}
@@ -275,6 +279,25 @@ func unescaped(text []byte) []byte {
 		return text
 	}
 	return []byte(s)
+}
+
+// writtenOut is how long a number is, that badNumber has passed, without an exponent.
+func writtenOut(number string) int {
+	mantissa, exponentText, _ := strings.Cut(strings.ToLower(number), "e")
+	exponent, _ := strconv.Atoi(exponentText)
+	if exponent == 0 {
+		return len(number)
+	}
+	digits := strings.TrimPrefix(mantissa, "-")
+	whole, decimals, _ := strings.Cut(digits, ".")
+	size := len(mantissa) - len(digits) + 1 // the sign, and a digit before the point
+	if strings.Trim(digits, "0.") != "" {
+		size += max(len(whole)+exponent-1, 0)
+	}
+	if behind := len(decimals) - exponent; behind > 0 {
+		size += behind + 1
+	}
+	return size
 }
 
 // escapePointer makes a key a part of a JSON pointer.

@@ -39,3 +39,25 @@ func TestCheckJSONAgreesWithPostgreSQL(t *testing.T) {
 		}
 	}
 }
+
+// jsonb writes numbers out: a few bytes become more than a worker should hold.
+func TestNumbersCountAsTheyAreWrittenOut(t *testing.T) {
+	t.Parallel()
+	eight := strings.Repeat(",1e131071", 8)[1:]
+	for raw, want := range map[string]string{
+		`{"a":[` + eight + `]}`:         "/a/7",
+		`{"a":1e131071}`:                "",
+		`{"a":1.5e3,"b":-2E-5,"c":0e9}`: "",
+		`{"a":{"b~":[0,` + strings.Repeat(",1e-16383", 64)[1:] + `]}}`: "/a/b~0/64",
+	} {
+		pointer, what := checkJSON([]byte(raw))
+		if pointer != want || (what != "") != (want != "") {
+			t.Errorf("%.40q...: %q at %q, want something at %q", raw, what, pointer, want)
+		}
+	}
+	for number, want := range map[string]int{"1e3": 4, "12.5e1": 3, "-1.25e-3": 8, "0e10": 1, "7": 1} {
+		if got := writtenOut(number); got != want {
+			t.Errorf("%s is %d bytes written out, want %d", number, got, want)
+		}
+	}
+}
