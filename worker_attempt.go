@@ -349,8 +349,12 @@ func (w *worker) watch(ctx context.Context) {
 		if w.lease.over() {
 			w.running.loseClaims("")
 		}
-		for _, task := range w.intake.stale() {
+		stale := w.intake.stale()
+		for _, task := range stale {
 			w.giveBack(task)
+		}
+		if hinting, ok := w.session.(interface{ hintLater(tasks []*claimedTask) }); ok {
+			hinting.hintLater(stale)
 		}
 		now := time.Now()
 		for _, a := range w.running.all() {

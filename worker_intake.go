@@ -168,7 +168,8 @@ func (in *intake) hint() {
 	}
 }
 
-// stale takes out what has waited for too long, because the tasks ahead of it turned out to be long ones.
+// stale takes out what has waited for too long, because the tasks ahead of it turned out to be long ones. Exhausted
+// tasks stay: there is no attempt of them to give back, they are this worker's to fail.
 func (in *intake) stale() []*claimedTask {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -178,14 +179,30 @@ func (in *intake) stale() []*claimedTask {
 	limit := time.Now().Add(-staleAfter)
 	var tasks []*claimedTask
 	for _, q := range []*taskQueue{&in.first, &in.buffer} {
+		var kept []waitingTask
 		for q.len() > 0 && q.tasks[q.head].since.Before(limit) {
-			tasks = append(tasks, q.pop())
+			since := q.tasks[q.head].since
+			if task := q.pop(); task.exhausted {
+				kept = append(kept, waitingTask{task, since})
+			} else {
+				tasks = append(tasks, task)
+			}
+		}
+		if len(kept) > 0 {
+			q.tasks, q.head = append(kept, q.tasks[q.head:]...), 0
 		}
 	}
 	if len(tasks) > 0 {
 		in.rate, in.target = 0, 0
 	}
 	return tasks
+}
+
+// crowded tells whether more exhausted tasks wait than slots can soon fail.
+func (in *intake) crowded() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.first.len() > in.slots
 }
 
 // close takes out all that was not started, and what comes later is not started either.

@@ -113,7 +113,11 @@ func (w *worker) maintain(ctx context.Context) {
 
 func (w *worker) takeBack(ctx context.Context) {
 	for ctx.Err() == nil {
-		taken, err := w.session.takeBack(ctx, w.names, takeBackLimit)
+		names := w.names
+		if w.intake.crowded() {
+			names = []string{} // exhausted tasks are left to others, or to later
+		}
+		taken, err := w.session.takeBack(ctx, names, takeBackLimit)
 		if err != nil {
 			if ctx.Err() == nil {
 				w.trouble("taking back tasks of dead workers failed", err)
