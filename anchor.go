@@ -66,7 +66,7 @@
 // takes no connection. When the handler returns nil, its writes and the task's completion commit together, provided that
 // the worker still holds the task; else nothing of them is applied. Commit and Rollback of it belong to the worker;
 // Begin gives a savepoint, for statements that may fail. A handler that returns nil although a statement outside of a
-// savepoint had failed has failed.
+// savepoint had failed has failed. Inside a handler, enqueue with RunWithTx and its tx: Run needs another connection.
 //
 // # Retries
 //

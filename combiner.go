@@ -15,7 +15,7 @@ const (
 	combinedBytes = 4 << 20
 
 	// enqueueTimeout bounds a combined statement, whose callers each have their own context.
-	enqueueTimeout = 30 * time.Second
+	enqueueTimeout = 8 * time.Second
 )
 
 // combiner lets concurrent callers share a statement and its commit. The first caller that finds no flush

@@ -42,6 +42,10 @@ type PGStore struct {
 	pollingOnly bool
 	optionErr   error
 
+	// txs has a place for each connection that handlers' transactions may hold: all of the pool but one, so that
+	// whoever enqueues does not wait behind handlers that wait for him.
+	txs chan struct{}
+
 	statements sync.Map // statement as written -> with the schema in place
 	waker      *waker
 }
@@ -97,6 +101,8 @@ func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 	var errs []error
 	if pool == nil {
 		errs = append(errs, errNilPool)
+	} else {
+		s.txs = make(chan struct{}, max(pool.Config().MaxConns-1, 1))
 	}
 	for i, opt := range opts {
 		if opt == nil {
@@ -113,6 +119,22 @@ func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 	s.waker = newWaker(s.notify)
 	return s
 }
+
+// acquireForTx is a connection for a handler's transaction, whose place is given back by freeTx.
+func (s *PGStore) acquireForTx(ctx context.Context) (*pgxpool.Conn, error) {
+	select {
+	case s.txs <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		s.freeTx()
+	}
+	return conn, err
+}
+
+func (s *PGStore) freeTx() { <-s.txs }
 
 // mistake is what is wrong with the store's own declaration.
 func (s *PGStore) mistake() error {

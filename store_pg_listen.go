@@ -35,7 +35,7 @@ const (
 
 func (s *PGStore) channel() string { return "anchor_" + s.schema }
 
-// notify tells every worker, this process's directly, that queues have something to do. A lost hint costs a poll
+// notify tells every worker, this process's too, that queues have something to do. A lost hint costs a poll
 // interval, so errors are not reported.
 func (s *PGStore) notify(queues []string) {
 	payloads := make([]string, len(queues))

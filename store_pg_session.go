@@ -15,8 +15,8 @@ import (
 )
 
 // sessionConnections is what a worker needs at most at one time beside its listener: a claim, a flush of
-// finishes, a heartbeat, maintenance and the ticker.
-const sessionConnections = 5
+// finishes, a heartbeat, maintenance, the ticker, and one look after a COMMIT whose answer was lost.
+const sessionConnections = 6
 
 // pgSession is a worker's life in the store. Its own small pool keeps handlers from starving it.
 type pgSession struct {
@@ -24,6 +24,8 @@ type pgSession struct {
 	pool   *pgxpool.Pool
 	floors claimFloors
 	names  internedStrings
+
+	resolving chan struct{} // held by the one attempt that finds out about its COMMIT
 
 	mu     sync.Mutex // guards worker.id and lost
 	worker workerRecord
@@ -52,7 +54,7 @@ func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, err
 	if err != nil {
 		return nil, fmt.Errorf("anchor: open the worker's connections: %w", err)
 	}
-	p := &pgSession{store: s, worker: w, pool: pool, names: internedStrings{}, hints: make(chan wakeup, wakeupBuffer)}
+	p := &pgSession{store: s, worker: w, pool: pool, names: internedStrings{}, hints: make(chan wakeup, wakeupBuffer), resolving: make(chan struct{}, 1)}
 	if err := p.register(ctx, w.id); err != nil {
 		pool.Close()
 		return nil, err
@@ -63,6 +65,19 @@ func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, err
 		p.listener.Go(func() { (&pgListener{pool: s.pool, channel: s.channel(), out: p.hints}).run(listenCtx) })
 	}
 	return p, nil
+}
+
+// hintLater tells the other workers of tasks that are about to be given back.
+func (p *pgSession) hintLater(tasks []*claimedTask) {
+	seen := map[string]bool{}
+	var queues []string
+	for _, task := range tasks {
+		if !seen[task.queue] {
+			seen[task.queue] = true
+			queues = append(queues, task.queue)
+		}
+	}
+	p.store.waker.wakeLater(queues)
 }
 
 func (p *pgSession) wakeups() <-chan wakeup { return p.hints }
@@ -294,6 +309,9 @@ func (p *pgSession) pruning(ctx context.Context, f func(ctx context.Context, tx 
 	}))
 }
 
+// signOffTimeout bounds the end of a session: its lease ends by itself otherwise.
+const signOffTimeout = time.Second
+
 const deleteWorker = `delete from {schema}.anchor_workers w where w.id = $1::uuid
 and not exists (select from {schema}.anchor_tasks_hot t where t.worker_id = w.id and t.status = 'running')`
 
@@ -306,7 +324,7 @@ func (p *pgSession) close(ctx context.Context) error {
 	}
 	p.listener.Wait()
 	defer p.pool.Close()
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, signOffTimeout)
 	defer cancel()
 	_ = p.disownLost(ctx) // what it cannot give back, the end of the lease frees
 	tag, err := p.pool.Exec(ctx, p.store.sql(deleteWorker), p.id())

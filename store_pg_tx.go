@@ -70,7 +70,7 @@ func (t *lazyTx) acquire(ctx context.Context) (conn *pgx.Conn, first bool, err e
 		return conn, false, t.ended(conn)
 	}
 	t.mu.Unlock()
-	acquired, err := t.session.store.pool.Acquire(ctx)
+	acquired, err := t.session.store.acquireForTx(ctx)
 	t.mu.Lock()
 	if err != nil {
 		return nil, false, fmt.Errorf("anchor: no connection for the task's transaction: %w", err)
@@ -78,9 +78,11 @@ func (t *lazyTx) acquire(ctx context.Context) (conn *pgx.Conn, first bool, err e
 	switch {
 	case t.over:
 		acquired.Release()
+		t.session.store.freeTx()
 		return nil, false, errHandlerTxOver
 	case t.conn != nil:
 		acquired.Release()
+		t.session.store.freeTx()
 		return nil, false, errHandlerTxShared
 	}
 	t.conn = acquired
@@ -366,6 +368,13 @@ func (t *lazyTx) resolve(cause error) error {
 }
 
 func (t *lazyTx) readOutcome(ctx context.Context) (completed bool, err error) {
+	// One at a time: many lost COMMITs at once must not use up the connections that the lease depends on.
+	select {
+	case t.session.resolving <- struct{}{}:
+		defer func() { <-t.session.resolving }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	s := t.session.store
 	_, err = t.session.pool.Exec(ctx, s.sql(holdOutcome), t.task.id, t.task.token)
 	if err != nil && !isConflict(err) {
@@ -384,6 +393,9 @@ func (t *lazyTx) end() *pgxpool.Conn {
 		return nil
 	}
 	t.over = true
+	if conn != nil {
+		t.session.store.freeTx()
+	}
 	return conn
 }
 

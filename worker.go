@@ -52,7 +52,8 @@ func (o workOption) String() string                    { return o.text }
 func (o workOption) applyWork(opts *workOptions) error { return o.set(opts) }
 
 // WithConcurrency sets how many handlers run at once, 1 to 100,000. A handler that uses its tx needs a connection
-// of the store's pool meanwhile. Defaults to 100.
+// of the store's pool meanwhile: all of them but one may be taken so, which is left for [Task.Run] and queries, unless
+// the pool has only one. Inside a handler, enqueue with [Task.RunWithTx], which needs none. Defaults to 100.
 func WithConcurrency(n int) WorkOption {
 	return workOption{fmt.Sprintf("WithConcurrency(%d)", n), func(o *workOptions) error {
 		if n < 1 || n > maxConcurrency {
