@@ -86,12 +86,12 @@ func TestRetryLogicHonoursResponses(t *testing.T) {
 		"final by Fatal":    {Fatal(busy), 0, result{0, true}},
 		"joined with other": {errors.Join(errNoLuck, busy), 0, result{10 * time.Minute, false}},
 	} {
-		after, final := nextAttempt(c.err, policy, 1, 3, c.random)
+		after, final := nextAttempt(examine(c.err), policy, 1, 3, c.random)
 		if diff := cmp.Diff(c.want, result{after, final}, cmp.AllowUnexported(result{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if after, final := nextAttempt(busy, policy, 3, 3, 0); !final {
+	if after, final := nextAttempt(examine(busy), policy, 3, 3, 0); !final {
 		t.Errorf("the last attempt is not final, but has another after %v", after)
 	}
 }
