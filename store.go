@@ -3,6 +3,7 @@ package anchor
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,7 +70,8 @@ type session interface {
 	claim(ctx context.Context, req claimRequest) (claimed, error)
 
 	// finish writes how attempts ended. Each is guarded by its claim; lost holds the ids whose claim
-	// was somebody else's by then.
+	// was somebody else's by then. It waits for nobody for long: *heldError says that all was written but what
+	// others' transactions hold.
 	finish(ctx context.Context, batch []finishedAttempt) (lost []int64, err error)
 
 	// begin gives an attempt its transaction. It costs nothing until a statement is sent through it.
@@ -256,6 +258,7 @@ type finishedAttempt struct {
 	message string
 	after   time.Duration
 	asked   bool // retried when the handler asked for it
+	held    bool // by somebody else's transaction, when it was to be written before
 }
 
 // finalFailure is how a task failed for good.
@@ -271,6 +274,13 @@ type takenBack struct {
 	count int
 	// exhausted are now this worker's, to be failed with their hook.
 	exhausted []*claimedTask
+}
+
+// heldError tells which tasks could not be finished because others' transactions hold their rows.
+type heldError struct{ ids []int64 }
+
+func (e *heldError) Error() string {
+	return fmt.Sprintf("anchor: %d tasks are held by others' transactions", len(e.ids))
 }
 
 // wakeup is a hint. Losing one costs a poll interval at most.

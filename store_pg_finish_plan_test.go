@@ -40,6 +40,29 @@ func TestFinishingIsNotQuadraticAfterAStartOnAnEmptyQueue(t *testing.T) {
 	}
 }
 
+// A heartbeat must not read what its worker has ever held, which a transaction held open somewhere keeps in the index.
+func TestHeartbeatReadsOnlyWhatIsToBeCancelled(t *testing.T) {
+	t.Parallel()
+	const worker = `'00000000-0000-4000-8000-000000000001'`
+	for state, setUp := range map[string]string{
+		"empty": `select`,
+		"never analysed": `insert into anchor_tasks (name, queue, max_attempts, spec) select 'a', 'default', 1, '{}' from generate_series(1, 20000);
+			update anchor_tasks set status = 'running', claim_token = 1, worker_id = ` + worker + ` where id % 2 = 0`,
+		"analysed": `insert into anchor_tasks (name, queue, max_attempts, spec) select 'a', 'default', 1, '{}' from generate_series(1, 20000);
+			update anchor_tasks set status = 'running', claim_token = 1, worker_id = ` + worker + ` where id % 2 = 0; analyze`,
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			rig := newPG(t)
+			rig.exec(setUp, pgx.QueryExecModeSimpleProtocol)
+			plans := rig.plansOf(`select anchor_heartbeat(` + worker + `, 1000000)`)
+			if planOf(plans, "Index Scan using anchor_tasks_cancelling on anchor_tasks_hot") == "" {
+				t.Errorf("another way:\n%s", strings.Join(plans, "\n"))
+			}
+		})
+	}
+}
+
 // plansOf runs a statement and answers the plans of all statements within it.
 func (r *pgRig) plansOf(statement string) []string {
 	r.t.Helper()

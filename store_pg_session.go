@@ -143,6 +143,47 @@ func (o outcome) String() string {
 func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int64, error) {
 	// Every statement locks in the order of ids, so that none of ours wait for each other in a circle.
 	slices.SortFunc(batch, func(a, b finishedAttempt) int { return cmp.Compare(a.task.id, b.task.id) })
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if !slices.ContainsFunc(batch, func(f finishedAttempt) bool { return f.held }) {
+		lost, err := p.finishWith(ctx, func(f func(db querier) error) error {
+			return onConn(ctx, p.pool, func(conn *pgxpool.Conn) error { return f(conn) })
+		}, batch)
+		if sqlState(err) != stateLockNotAvailable {
+			return lost, err
+		}
+	}
+	return p.finishFree(ctx, batch)
+}
+
+const heldTasks = `select {schema}.anchor_held($1::bigint[])`
+
+// finishFree finishes those tasks that nobody else holds.
+func (p *pgSession) finishFree(ctx context.Context, batch []finishedAttempt) (lost []int64, err error) {
+	ids := make([]int64, len(batch))
+	for i, f := range batch {
+		ids[i] = f.task.id
+	}
+	var held []int64
+	err = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if err := tx.QueryRow(ctx, p.store.sql(heldTasks), ids).Scan(&held); err != nil {
+				return err
+			}
+			free := slices.DeleteFunc(slices.Clone(batch), func(f finishedAttempt) bool { return slices.Contains(held, f.task.id) })
+			lost, err = p.finishWith(ctx, func(f func(db querier) error) error { return f(tx) }, free)
+			return err
+		})
+	})
+	if err == nil && len(held) > 0 {
+		err = &heldError{held}
+	}
+	return lost, err
+}
+
+// finishWith finishes tasks of one kind, or of both where do runs everything in one transaction. A row that another
+// transaction has just moved to another partition fails the statement with 40001; run again, it no longer meets that row.
+func (p *pgSession) finishWith(ctx context.Context, do func(f func(db querier) error) error, batch []finishedAttempt) (lost []int64, err error) {
 	var completed, settled pgFinishes
 	for _, f := range batch {
 		if f.outcome == outcomeCompleted {
@@ -154,16 +195,21 @@ func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int6
 			settled.messages = append(settled.messages, nullText(f.message))
 		}
 	}
-	var lost []int64
 	if len(completed.ids) > 0 {
-		ids, err := p.finishIDs(ctx, completeTasks, completed.ids, completed.tokens)
+		var ids []int64
+		err := do(func(db querier) error {
+			return db.QueryRow(ctx, p.store.sql(completeTasks), completed.ids, completed.tokens).Scan(&ids)
+		})
 		if err != nil {
 			return nil, storeError("complete tasks", err)
 		}
 		lost = ids
 	}
 	if len(settled.ids) > 0 {
-		ids, err := p.finishIDs(ctx, settleTasks, settled.ids, settled.tokens, settled.outcomes, settled.after, settled.messages)
+		var ids []int64
+		err := do(func(db querier) error {
+			return db.QueryRow(ctx, p.store.sql(settleTasks), settled.ids, settled.tokens, settled.outcomes, settled.after, settled.messages).Scan(&ids)
+		})
 		if err != nil {
 			return nil, storeError("settle tasks", err)
 		}
@@ -189,21 +235,6 @@ func nullText(s string) *string {
 		return nil
 	}
 	return &s
-}
-
-// finishIDs runs a statement that answers the ids of lost claims. A row that another transaction has just moved to
-// another partition fails the whole statement with 40001; run again, it no longer meets that row.
-func (p *pgSession) finishIDs(ctx context.Context, statement string, args ...any) (lost []int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	for {
-		err = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
-			return conn.QueryRow(ctx, p.store.sql(statement), args...).Scan(&lost)
-		})
-		if !isConflict(err) || ctx.Err() != nil {
-			return lost, err
-		}
-	}
 }
 
 const takeBackTasks = `select id, status, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes

@@ -25,6 +25,8 @@ const (
 	defaultHandlerGrace = 5 * time.Second
 	// shutdownGrace is the same at the end of the shutdown timeout.
 	shutdownGrace = 500 * time.Millisecond
+	// writingGrace is how long writing how attempts ended may take behind that.
+	writingGrace = 500 * time.Millisecond
 )
 
 // WorkOption is an option of [Client.Work].
@@ -224,6 +226,8 @@ type worker struct {
 
 	executors sync.WaitGroup
 	aside     sync.WaitGroup // settles what was taken away
+	// end is done when the shutdown has taken as long as it may: nothing more is written then.
+	end context.Context
 }
 
 // run is the one place where a worker's goroutines start and end: the fetcher and the ticker end first, then the handlers, then
@@ -235,7 +239,22 @@ func (w *worker) run(ctx context.Context) error {
 	w.running.base = handlers
 
 	background, stopBackground := context.WithCancel(base)
+	end, cancelEnd := context.WithCancel(base)
+	defer cancelEnd()
+	w.end = end
 	var upkeep sync.WaitGroup
+	upkeep.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-background.Done():
+			return
+		}
+		select {
+		case <-time.After(w.options.shutdownTimeout + shutdownGrace + writingGrace):
+			cancelEnd()
+		case <-background.Done():
+		}
+	})
 	upkeep.Go(func() { w.keepLease(background) })
 	upkeep.Go(func() { w.maintain(background) })
 	watching, stopWatching := context.WithCancel(base)
@@ -243,7 +262,7 @@ func (w *worker) run(ctx context.Context) error {
 	watch.Go(func() { w.watch(watching) })
 	finishing, stopFinishing := context.WithCancel(base)
 	var finisher sync.WaitGroup
-	finisher.Go(func() { w.finisher.run(finishing) })
+	finisher.Go(func() { w.finisher.run(finishing, end) })
 
 	var ticker sync.WaitGroup
 	ticker.Go(func() { w.ticker.run(ctx) })
@@ -295,6 +314,7 @@ func (w *worker) settleAside() {
 	select {
 	case <-ended:
 	case <-time.After(shutdownGrace):
+	case <-w.end.Done():
 	}
 }
 

@@ -60,7 +60,7 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 	backoff := firstFailBackoff
 	certain := true
 	for w.lease.holds(task.workerID) {
-		err := w.session.fail(context.WithoutCancel(w.running.base), task,
+		err := w.session.fail(w.end, task,
 			finalFailure{message: message, idle: w.idleLimit(policy.timeout), hook: call, next: next})
 		switch {
 		case err == nil:
@@ -82,7 +82,11 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 		default:
 			certain = certain && !outcomeUnknown(err)
 			w.trouble("recording a final failure failed, trying again", err, "id", task.id)
-			time.Sleep(backoff)
+			select {
+			case <-w.end.Done():
+				return
+			case <-time.After(backoff):
+			}
 			backoff = min(2*backoff, lastFailBackoff)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,12 +17,13 @@ const (
 	finishRows = 5000
 
 	lastFinishBackoff = time.Second
-	// lastFinishTries bounds the tries of a worker that is shutting down.
-	lastFinishTries = 5
+	// heldFinishPause is the time between tries to write what others' transactions hold.
+	heldFinishPause = 250 * time.Millisecond
 )
 
 // finisher writes how attempts ended: all that end during one flush go together in the next. A flush that fails is
-// repeated until the lease is gone, when its tasks are others' to finish.
+// repeated until the lease is gone, when its tasks are others' to finish. What somebody else's transaction holds waits
+// apart.
 type finisher struct {
 	worker *worker
 	work   chan struct{} // a hint: something waits
@@ -28,6 +31,9 @@ type finisher struct {
 	mu      sync.Mutex
 	space   sync.Cond
 	waiting []finishedAttempt
+
+	held     []finishedAttempt // used by run alone
+	nextHeld time.Time
 }
 
 func newFinisher(w *worker) *finisher {
@@ -49,18 +55,40 @@ func (f *finisher) add(finished finishedAttempt) {
 	}
 }
 
-// run writes until ctx is done and nothing waits.
-func (f *finisher) run(ctx context.Context) {
+// run writes until ctx is done and nothing waits. What cannot be written by the time that end is done is left to the
+// end of the lease.
+func (f *finisher) run(ctx, end context.Context) {
+	var again <-chan time.Time
 	for {
+		if len(f.held) > 0 && !time.Now().Before(f.nextHeld) {
+			held := f.held
+			f.held, f.nextHeld = nil, time.Now().Add(heldFinishPause)
+			f.write(end, held)
+		}
 		if batch := f.next(); len(batch) > 0 {
-			f.write(ctx, batch)
+			completed := slices.DeleteFunc(slices.Clone(batch), func(a finishedAttempt) bool { return a.outcome != outcomeCompleted })
+			others := slices.DeleteFunc(batch, func(a finishedAttempt) bool { return a.outcome == outcomeCompleted })
+			f.write(end, completed)
+			f.write(end, others)
 			continue
+		}
+		if again = nil; len(f.held) > 0 {
+			again = time.After(time.Until(f.nextHeld))
 		}
 		select {
 		case <-f.work:
+		case <-again:
+		case <-end.Done():
+			return
 		case <-ctx.Done():
-			if f.empty() {
+			if f.empty() && len(f.held) == 0 {
 				return
+			}
+			if again != nil {
+				select {
+				case <-again:
+				case <-end.Done():
+				}
 			}
 		}
 	}
@@ -89,13 +117,17 @@ func (f *finisher) next() []finishedAttempt {
 	return batch
 }
 
+// write writes attempts of one kind, trying until the lease or ctx is over.
 func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 	w := f.worker
-	base := context.WithoutCancel(ctx)
 	backoff := 10 * time.Millisecond
 	certain := true // no earlier try may have been committed
-	for tries := 1; ; tries++ {
-		lost, err := w.session.finish(base, batch)
+	for len(batch) > 0 {
+		lost, err := w.session.finish(ctx, batch)
+		var held *heldError
+		if errors.As(err, &held) {
+			batch, err = f.putAside(batch, held.ids), nil
+		}
 		if err == nil {
 			if !certain {
 				lost = nil // most likely an earlier try has written them
@@ -104,15 +136,53 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 			w.claimsLost(lost)
 			return
 		}
+		if certain && len(batch) > 1 && refused(err) {
+			// One of them is refused, by a trigger for example: the others must not wait for it.
+			for _, half := range [][]finishedAttempt{batch[:len(batch)/2], batch[len(batch)/2:]} {
+				f.write(ctx, half)
+			}
+			return
+		}
 		certain = certain && !errors.Is(err, ErrOutcomeUnknown) && !outcomeUnknown(err)
-		batch = w.stillOurs(batch, certain)
-		if len(batch) == 0 || ctx.Err() != nil && tries >= lastFinishTries {
+		if batch = w.stillOurs(batch, certain); len(batch) == 0 {
 			return
 		}
 		w.trouble("writing finished tasks failed, trying again", err)
-		time.Sleep(backoff/2 + rand.N(backoff/2))
+		if len(batch) == 1 && refused(err) {
+			batch[0].held = true
+			f.held = append(f.held, batch[0])
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff/2 + rand.N(backoff/2)):
+		}
 		backoff = min(2*backoff, lastFinishBackoff)
 	}
+}
+
+// putAside keeps those of a batch that somebody else holds, and answers the others.
+func (f *finisher) putAside(batch []finishedAttempt, held []int64) []finishedAttempt {
+	if len(f.held) == 0 {
+		f.nextHeld = time.Now().Add(heldFinishPause)
+	}
+	var others []finishedAttempt
+	for _, finished := range batch {
+		if slices.Contains(held, finished.task.id) {
+			finished.held = true
+			f.held = append(f.held, finished)
+		} else {
+			others = append(others, finished)
+		}
+	}
+	return others
+}
+
+// refused tells that the database has answered and will answer the same again.
+func refused(err error) bool {
+	state := sqlState(err)
+	return isDataError(err) || strings.HasPrefix(state, "P0") || strings.HasPrefix(state, "42")
 }
 
 // stillOurs drops what was claimed under a lease that is over. certain says that it was not written before.

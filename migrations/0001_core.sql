@@ -43,6 +43,8 @@ create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, n
 -- What a worker holds: for taking back and for cancelling. Its condition is none that a lookup by id implies, so
 -- that no plan can take it for one.
 create index anchor_tasks_held on {schema}.anchor_tasks_hot (worker_id, id) where worker_id is not null;
+-- What a worker is to cancel: a heartbeat must not read all that was ever held.
+create index anchor_tasks_cancelling on {schema}.anchor_tasks_hot (id) where cancel_requested;
 
 -- What was kept long enough, for pruning.
 create index anchor_tasks_kept_finished on {schema}.anchor_tasks_kept (finished_at);
@@ -308,14 +310,14 @@ begin
 end
 $$;
 
--- Completes claims, and answers the ids of those that are somebody else's by now. The ids come in order: rows
+-- Completes claims, and answers the ids of those that are somebody else's by now. It waits for no row for long: see anchor_held. The ids come in order: rows
 -- are locked in that order. The planner has one choice, a look-up of each id and a hash join with the tokens: the
 -- plan is made when a worker starts, most often on an empty table, and has to serve a full one. A status that is
 -- compared with 'running' would open the way to the partial index of that name.
 create function {schema}.anchor_complete(p_ids bigint[], p_tokens bigint[]) returns bigint[]
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '250ms'
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -340,6 +342,20 @@ begin
 end
 $$;
 
+-- Answers which of these tasks somebody else's transaction holds at the moment, for example one that cancels a
+-- running task and is still open, and locks the others, so that ending them will not have to wait.
+create function {schema}.anchor_held(p_ids bigint[]) returns bigint[]
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_free bigint[];
+begin
+  v_free := array(select t.id from {schema}.anchor_tasks_hot t where t.id = any (p_ids) order by t.id for update skip locked);
+  return array(select t.id from {schema}.anchor_tasks_hot t where t.id = any (p_ids) and not t.id = any (v_free));
+end
+$$;
+
 -- Releases the tags that these ended tasks hold while they live.
 create function {schema}.anchor_release_live_tags(p_ids bigint[]) returns void
 language sql
@@ -355,7 +371,7 @@ $$;
 create function {schema}.anchor_settle(p_ids bigint[], p_tokens bigint[], p_outcomes text[], p_after bigint[], p_messages text[]) returns bigint[]
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '250ms'
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -510,10 +526,11 @@ begin
 end
 $$;
 
--- Renews a worker's lease unless it is over, and answers which of them somebody wants cancelled.
+-- Renews a worker's lease unless it is over, and answers which of its tasks somebody wants cancelled. These are few: no
+-- index but anchor_tasks_cancelling is to be read for them, so the condition on worker_id is written as none can use it.
 create function {schema}.anchor_heartbeat(p_worker uuid, p_lease bigint, out alive boolean, out cancelled bigint[])
 language plpgsql
-set enable_seqscan = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $$
 begin
   update {schema}.anchor_workers w set lease_until = clock_timestamp() + p_lease * interval '1 microsecond'
@@ -521,7 +538,7 @@ begin
   alive := found;
   cancelled := array(
     select t.id from {schema}.anchor_tasks_hot t
-    where t.worker_id = p_worker and t.status = 'running' and t.cancel_requested order by t.id);
+    where t.cancel_requested and t.worker_id || '' = p_worker::text order by t.id);
 end
 $$;
 
