@@ -17,7 +17,9 @@
 // A test begins at midnight of 2000-01-01 UTC, and no time passes while it runs. [Harness.Drain] runs what is due,
 // [Harness.Advance] moves time and runs what falls due on the way: a year of a daily schedule takes milliseconds.
 // The jitter of retries is the same in every run. All that the test starts is in its [testing/synctest] bubble, so
-// that a time.Sleep of the program takes no time either, and I/O outside of the process has no place in it.
+// that a time.Sleep of the program takes no time either. Nothing in it may wait for the network or another process: of
+// HTTP, test with an http.RoundTripper of your own. What does all the same is named, and ends the process, after half a
+// minute.
 //
 // # Transactions
 //

@@ -35,8 +35,8 @@ func (o Outcomes) plus(p Outcomes) Outcomes {
 }
 
 // Drain runs all that is due, and what that enqueues, one at a time in the order of claims, until nothing is due.
-// A worker as in production does it. More than 10,000 attempts fail the test. Time moves only while a handler waits for it. What a worker that died has left
-// is taken back at once; there is no need to wait for its lease.
+// A worker as in production does it. More than 10,000 attempts fail the test. Time moves only while a handler waits
+// for it. What a worker that died has left is taken back at once; there is no need to wait for its lease.
 func (h *Harness) Drain() Outcomes {
 	h.t.Helper()
 	return h.drive(maxDrained)
@@ -126,6 +126,9 @@ func (h *Harness) drive(limit int) Outcomes {
 		h.t.Fatal("anchortest: tasks are being run already: a handler cannot run others")
 	}
 	defer h.watch.end()
+	if !seam.Anchor.CanWork(h.Client) {
+		return Outcomes{} // the program only enqueues
+	}
 	for {
 		err := h.work()
 		outcomes, died := h.watch.result()
@@ -150,12 +153,12 @@ func (h *Harness) work() error {
 		ended <- h.Client.Work(ctx, anchor.WithConcurrency(1), anchor.WithPollInterval(h.poll))
 	}()
 	if h.pool == nil {
-		synctest.Wait()
+		h.settle()
 		<-time.After(0) // what the worker wants to do at once has its turn, such as the ticks of schedules
 	}
 	for {
 		if h.pool == nil {
-			synctest.Wait()
+			h.settle()
 		}
 		if h.watch.idle() {
 			cancel()
@@ -170,4 +173,11 @@ func (h *Harness) work() error {
 			return err
 		}
 	}
+}
+
+// settle waits until nothing else runs in the bubble.
+func (h *Harness) settle() {
+	h.atRest.waits.Add(1)
+	defer h.atRest.waits.Add(1)
+	synctest.Wait()
 }

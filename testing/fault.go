@@ -74,6 +74,10 @@ func (h *Harness) DuplicateDelivery(task anchor.AnyTask) { h.arm(h.watch.faults.
 func (h *Harness) FailCommit(task anchor.AnyTask) { h.arm(h.watch.faults.commits, task) }
 
 func (h *Harness) arm(fault map[string]int, task anchor.AnyTask) {
+	if unknown := h.unknown(task.Name()); unknown != "" {
+		h.t.Error(unknown) // this may be a handler's goroutine
+		return
+	}
 	h.watch.mu.Lock()
 	defer h.watch.mu.Unlock()
 	fault[task.Name()]++

@@ -71,6 +71,9 @@ func (c candidate[P]) fits() bool { return len(c.misfit) == 0 }
 // candidates are the tasks of one name in order of their ids; want may be nil.
 func candidates[P any](h *Harness, task *anchor.Task[P], want *P, matches []Match, status ...anchor.Status) []candidate[P] {
 	h.t.Helper()
+	if unknown := h.unknown(task.Name()); unknown != "" {
+		h.t.Fatal(unknown)
+	}
 	var found []candidate[P]
 	now := time.Now()
 	for _, info := range h.tasks(task.Name(), status...) {

@@ -106,6 +106,9 @@ func elsewhere(h *Harness, name string) string {
 // longer kept (24 hours in memory) do not count.
 func RequireCompleted[P any](t testing.TB, h *Harness, task *anchor.Task[P]) {
 	t.Helper()
+	if unknown := h.unknown(task.Name()); unknown != "" {
+		t.Fatal(unknown)
+	}
 	if failed := h.tasks(task.Name(), anchor.StatusFailed); len(failed) > 0 {
 		t.Fatalf("anchortest: task %d %s has failed: %s", failed[0].ID, task.Name(), h.why(failed[0]))
 	}
@@ -118,6 +121,9 @@ func RequireCompleted[P any](t testing.TB, h *Harness, task *anchor.Task[P]) {
 // errors.Is(err, target) is true. A nil target is any error.
 func RequireFailed[P any](t testing.TB, h *Harness, task *anchor.Task[P], target error) {
 	t.Helper()
+	if unknown := h.unknown(task.Name()); unknown != "" {
+		t.Fatal(unknown)
+	}
 	failed := h.tasks(task.Name(), anchor.StatusFailed)
 	if len(failed) == 0 {
 		t.Fatalf("anchortest: no task %s has failed\n%s", task.Name(), states(h, task.Name()))
@@ -135,6 +141,9 @@ func RequireFailed[P any](t testing.TB, h *Harness, task *anchor.Task[P], target
 // RequireHookRan fails t unless the failure hook of this declaration has returned nil for one of its tasks.
 func RequireHookRan[P any](t testing.TB, h *Harness, task *anchor.Task[P]) {
 	t.Helper()
+	if unknown := h.unknown(task.Name()); unknown != "" {
+		t.Fatal(unknown)
+	}
 	var hookErr error
 	for _, info := range h.tasks(task.Name()) {
 		for _, err := range h.watch.hooksOf(info.ID) {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,9 @@ type Harness struct {
 	store *anchor.MemoryStore // nil over a database
 	pool  *pgxpool.Pool       // nil in memory
 	poll  time.Duration
+
+	known  map[string]bool // the names of the tasks
+	atRest *rest           // nil over a database
 }
 
 // Run runs a test over a store in memory, in a [testing/synctest] bubble: time stands still while something runs,
@@ -42,22 +46,26 @@ type Harness struct {
 // goroutine named.
 func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyTask) {
 	t.Helper()
-	bubble := ""
+	var atRest rest
+	var bubble atomic.Value // its name, a string
+	bubble.Store("")
+	name := func() string { return bubble.Load().(string) }
+	defer atRest.guard(name, stuckAfter)()
 	defer func() {
 		reason := recover()
 		if reason == nil {
 			return
 		}
-		if bubble == "" || !strings.HasPrefix(fmt.Sprint(reason), "deadlock: ") {
+		if name() == "" || !strings.HasPrefix(fmt.Sprint(reason), "deadlock: ") {
 			panic(reason)
 		}
-		t.Fatalf("anchortest: %v; these goroutines are left:\n%s", reason, leftIn(bubble))
+		t.Fatalf("anchortest: %v; these goroutines are left:\n%s", reason, leftIn(name()))
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		bubble = ownBubble()
+		bubble.Store(ownBubble())
 		store := anchor.NewMemoryStore()
 		h := newHarness(t, store, tasks)
-		h.store, h.poll = store, time.Hour
+		h.store, h.poll, h.atRest = store, time.Hour, &atRest
 		h.watch.recording, h.watch.stepwise = true, true
 		defer h.reportFailure()
 		h.declare()
@@ -67,7 +75,7 @@ func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyT
 
 func newHarness(t testing.TB, store anchor.Store, tasks []anchor.AnyTask) *Harness {
 	t.Helper()
-	h := &Harness{t: t, ctx: t.Context(), watch: newWatch()}
+	h := &Harness{t: t, ctx: t.Context(), watch: newWatch(), known: map[string]bool{}}
 	watched := seam.Anchor.Watch(store, h.watch).(anchor.Store)
 	client, err := anchor.New(watched, anchor.WithTasks(tasks...), anchor.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -81,7 +89,18 @@ func newHarness(t testing.TB, store anchor.Store, tasks []anchor.AnyTask) *Harne
 		return random.Float64()
 	}, h.watch.attemptFailed)
 	h.Client = client
+	for _, task := range tasks {
+		h.known[task.Name()] = true
+	}
 	return h
+}
+
+// unknown tells of a task that was not given to the harness: nothing of it could ever be found. It is "" for others.
+func (h *Harness) unknown(name string) string {
+	if h.known[name] {
+		return ""
+	}
+	return fmt.Sprintf("anchortest: the harness does not know task %s: give it to Run", name)
 }
 
 func (h *Harness) reportFailure() {
@@ -92,9 +111,7 @@ func (h *Harness) reportFailure() {
 
 // declare lets a worker store the schedules that the tasks declare.
 func (h *Harness) declare() {
-	if seam.Anchor.CanWork(h.Client) {
-		h.drive(0)
-	}
+	h.drive(0)
 }
 
 // Begin starts a transaction, for RunWithTx and for what the program writes itself. In memory it records its

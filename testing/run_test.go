@@ -61,6 +61,14 @@ var scenarios = map[string]func(t *testing.T){
 			h.Drain()
 		}, task)
 	},
+	"unknown task": func(t *testing.T) {
+		task, other := anchor.Define("task", succeed), anchor.Define("other", succeed)
+		anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
+			h.CrashNext(other)
+			anchortest.RequireNotEnqueued(t, h, other)
+			t.Log("went on")
+		}, task)
+	},
 	"drain in a handler": func(t *testing.T) {
 		var h *anchortest.Harness
 		task := anchor.Define("task", func(context.Context, pgx.Tx, *stepParams) error {
@@ -91,6 +99,7 @@ func TestFailuresTellWhatIsWrong(t *testing.T) {
 		"failure":            {"task 1 task", "+0s            enqueued, due at +1m0s", "+1m0s          attempt failed: broken; due again at +1h"},
 		"bad task":           {`name "bad name" holds a space`},
 		"endless":            {"10000 attempts and no end"},
+		"unknown task":       {"the harness does not know task other: give it to Run"},
 		"drain in a handler": {"a handler cannot run others"},
 	} {
 		t.Run(name, func(t *testing.T) {
