@@ -34,7 +34,13 @@ func init() {
 		}
 		return nil, fmt.Errorf("anchor: a %T has no transactions", store)
 	}
-	seam.Anchor.TransactionFailed = errHandlerTxFailed
+	seam.Anchor.Abort = func(tx pgx.Tx) {
+		if t, ok := tx.(*memoryTx); ok {
+			t.store.mu.Lock()
+			defer t.store.mu.Unlock()
+			t.abort(time.Now())
+		}
+	}
 }
 
 // nextDue is when the next of the named tasks falls due after now that no pause holds up.

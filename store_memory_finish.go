@@ -93,8 +93,12 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, end finalFa
 		return ErrClaimLost
 	}
 	t.note(end.message, now)
-	if tx.ended && hookErr == nil {
+	switch {
+	case hookErr != nil:
+	case tx.ended:
 		hookErr = errHandlerTxOver // a savepoint was cut off by its context
+	case tx.aborted():
+		hookErr = errHandlerTxFailed
 	}
 	if hookErr != nil {
 		t.note(hookMessagePrefix+hookErr.Error(), now)
@@ -130,10 +134,11 @@ func (a *memoryAttempt) handler() pgx.Tx { return a.tx }
 func (a *memoryAttempt) endUnused() bool {
 	a.tx.store.mu.Lock()
 	defer a.tx.store.mu.Unlock()
-	if !a.tx.wrote && !a.tx.ended {
+	used := a.tx.wrote || a.tx.aborted()
+	if !used && !a.tx.ended {
 		a.tx.end()
 	}
-	return !a.tx.wrote
+	return !used
 }
 
 func (a *memoryAttempt) complete(ctx context.Context) error {
@@ -147,6 +152,10 @@ func (a *memoryAttempt) complete(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		a.tx.discard(now)
 		return err
+	}
+	if a.tx.aborted() {
+		a.tx.discard(now)
+		return errHandlerTxFailed
 	}
 	t := store.held(a.task)
 	if t == nil {

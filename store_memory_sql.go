@@ -16,35 +16,45 @@ func (t *memoryTx) Begin(ctx context.Context) (pgx.Tx, error) {
 	}
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
-	if err := t.closed(); err != nil {
+	if err := t.unusable(); err != nil {
 		return nil, err
 	}
 	return &memoryTx{store: t.store, parent: t, mark: len(t.root().log)}, nil
 }
 
 func (t *memoryTx) Commit(ctx context.Context) error {
-	return t.finish(ctx, func(now time.Time) {
-		if t.parent == nil {
-			t.apply(now)
-			return
+	return t.finish(ctx, func(now time.Time) error {
+		switch {
+		case t.parent != nil:
+			t.ended = true
+			return t.parent.unusable()
+		case t.aborted():
+			t.discard(now)
+			return pgx.ErrTxCommitRollback
 		}
-		t.ended = true
+		t.apply(now)
+		return nil
 	})
 }
 
 func (t *memoryTx) Rollback(ctx context.Context) error {
-	return t.finish(ctx, func(now time.Time) {
+	return t.finish(ctx, func(now time.Time) error {
+		root := t.root()
 		if t.parent == nil {
 			t.discard(now)
-			return
+			return nil
 		}
-		t.root().undo(t.mark, now)
-		t.root().loosen()
+		root.undo(t.mark, now)
+		root.loosen()
 		t.ended = true
+		if root.failedIn.within(t) {
+			root.failedIn = nil
+		}
+		return nil
 	})
 }
 
-func (t *memoryTx) finish(ctx context.Context, end func(now time.Time)) error {
+func (t *memoryTx) finish(ctx context.Context, end func(now time.Time) error) error {
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
 	if t.attempt {
@@ -57,15 +67,14 @@ func (t *memoryTx) finish(ctx context.Context, end func(now time.Time)) error {
 		t.root().discard(time.Now()) // as a connection is closed whose statement was cut off
 		return err
 	}
-	end(time.Now())
-	return nil
+	return end(time.Now())
 }
 
 // refusal is what SQL is answered.
 func (t *memoryTx) refusal() error {
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
-	if err := t.closed(); err != nil {
+	if err := t.unusable(); err != nil {
 		return err
 	}
 	return ErrNoTransaction

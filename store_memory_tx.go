@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // memoryTx is a transaction, or a savepoint of one. What is done in it is a log of changes that reserve what
@@ -26,6 +27,7 @@ type memoryTx struct {
 	loosened  chan struct{} // closed when others may find free what they waited for; nil while nobody waits
 	waitingOn *memoryTx
 	waitingAt <-chan struct{} // the channel that waitingOn had then
+	failedIn  *memoryTx       // this, or the savepoint, in which it was aborted: nothing goes on until that is rolled back
 }
 
 // memoryChange is one entry of a log. Every method has the store's mutex.
@@ -51,7 +53,7 @@ func (t *memoryTx) run(ctx context.Context, do func(root *memoryTx, now time.Tim
 		select {
 		case <-loosened:
 		case <-ctx.Done():
-			t.stopWaiting()
+			t.cutOff()
 			return fmt.Errorf("anchor: waiting for another transaction to end: %w", ctx.Err())
 		}
 	}
@@ -61,7 +63,7 @@ func (t *memoryTx) try(do func(root *memoryTx, now time.Time) (*memoryTx, error)
 	s := t.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := t.closed(); err != nil {
+	if err := t.unusable(); err != nil {
 		return nil, err
 	}
 	root, now := t.root(), time.Now()
@@ -76,6 +78,7 @@ func (t *memoryTx) try(do func(root *memoryTx, now time.Time) (*memoryTx, error)
 		root.undo(mark, now)
 		for on := blocker; on != nil; on = on.blocker() {
 			if on == root {
+				t.abort(now)
 				return nil, errMemoryDeadlock
 			}
 		}
@@ -90,10 +93,13 @@ func (t *memoryTx) try(do func(root *memoryTx, now time.Time) (*memoryTx, error)
 	return nil, nil
 }
 
-func (t *memoryTx) stopWaiting() {
+// cutOff ends a transaction whose wait was given up, as a connection is closed whose statement was cut off.
+func (t *memoryTx) cutOff() {
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
-	t.root().waitingOn = nil
+	root := t.root()
+	root.waitingOn = nil
+	root.discard(time.Now())
 }
 
 // Below, the caller has the mutex.
@@ -126,6 +132,41 @@ func (t *memoryTx) closed() error {
 	return nil
 }
 
+// abort is what an error does to a transaction, up to the rollback of the savepoint in which it came: what was done
+// there is undone at once, so that nobody waits for it.
+func (t *memoryTx) abort(now time.Time) {
+	root := t.root()
+	if root.failedIn != nil {
+		return
+	}
+	root.failedIn = t
+	root.undo(t.mark, now)
+	root.loosen()
+}
+
+func (t *memoryTx) aborted() bool { return t.root().failedIn != nil }
+
+// unusable is an error when nothing can be done in t.
+func (t *memoryTx) unusable() error {
+	if err := t.closed(); err != nil || !t.aborted() {
+		return err
+	}
+	return &pgconn.PgError{
+		Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "25P02",
+		Message: "current transaction is aborted, commands ignored until end of transaction block",
+	}
+}
+
+// within tells whether t is outer or a savepoint in it.
+func (t *memoryTx) within(outer *memoryTx) bool {
+	for ; t != nil; t = t.parent {
+		if t == outer {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *memoryTx) record(change memoryChange, now time.Time) {
 	change.do(t.store, now)
 	t.log = append(t.log, change)
@@ -133,6 +174,7 @@ func (t *memoryTx) record(change memoryChange, now time.Time) {
 }
 
 func (t *memoryTx) undo(mark int, now time.Time) {
+	mark = min(mark, len(t.log))
 	for _, change := range slices.Backward(t.log[mark:]) {
 		change.undo(t.store, now)
 	}

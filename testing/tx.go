@@ -51,30 +51,11 @@ type txLog struct {
 	parent     *txLog
 	statements []Statement
 	tasks      []seam.Task
-	failed     bool // in the transaction itself: a statement failed, and no rollback to a savepoint has mended that
-	failedIn   *txLog
 	over       bool
 	hook       bool // of a failure hook
 }
 
-func (l *txLog) root() *txLog {
-	for l.parent != nil {
-		l = l.parent
-	}
-	return l
-}
-
-func (l *txLog) used() bool    { return l != nil && (len(l.statements) > 0 || l.failed) }
-func (l *txLog) aborted() bool { return l != nil && l.root().failed }
-
-func (l *txLog) within(outer *txLog) bool {
-	for ; l != nil; l = l.parent {
-		if l == outer {
-			return true
-		}
-	}
-	return false
-}
+func (l *txLog) used() bool { return l != nil && len(l.statements) > 0 }
 
 // commit makes what a transaction did count. The caller holds mu.
 func (w *watch) commit(l *txLog) {
@@ -153,9 +134,6 @@ func newRecordedTx(w *watch, tx pgx.Tx, task int64) *recordedTx {
 func (t *recordedTx) Inner() pgx.Tx { return t.Tx }
 
 func (t *recordedTx) Begin(ctx context.Context) (pgx.Tx, error) {
-	if t.isAborted() {
-		return nil, errAborted()
-	}
 	inner, err := t.Tx.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -163,32 +141,22 @@ func (t *recordedTx) Begin(ctx context.Context) (pgx.Tx, error) {
 	return &recordedTx{Tx: inner, watch: t.watch, task: t.task, log: &txLog{parent: t.log}}, nil
 }
 
-func (t *recordedTx) isAborted() bool {
-	t.watch.mu.Lock()
-	defer t.watch.mu.Unlock()
-	return t.log.aborted()
-}
-
 func (t *recordedTx) Commit(ctx context.Context) error {
-	if t.isAborted() {
-		if err := t.Rollback(ctx); err != nil {
-			return err
-		}
-		return pgx.ErrTxCommitRollback
-	}
-	if err := t.Tx.Commit(ctx); err != nil {
-		return err
-	}
+	err := t.Tx.Commit(ctx)
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
-	if outer := t.log.parent; outer != nil {
+	var aborted *pgconn.PgError
+	switch outer := t.log.parent; {
+	case outer != nil && (err == nil || errors.As(err, &aborted)): // what was done in it ends as the outer one does
 		t.log.over = true
 		outer.statements = append(outer.statements, t.log.statements...)
 		outer.tasks = append(outer.tasks, t.log.tasks...)
-		return nil
+	case err == nil:
+		t.watch.commit(t.log)
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		t.watch.rollback(t.log)
 	}
-	t.watch.commit(t.log)
-	return nil
+	return err
 }
 
 func (t *recordedTx) Rollback(ctx context.Context) error {
@@ -198,26 +166,19 @@ func (t *recordedTx) Rollback(ctx context.Context) error {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
 	t.watch.rollback(t.log)
-	if root := t.log.root(); root.failedIn.within(t.log) {
-		root.failed, root.failedIn = false, nil
-	}
 	return nil
 }
 
 // send records a statement and finds its result.
 func (t *recordedTx) send(ctx context.Context, sql string, args []any, query bool) ([][]any, error) {
-	// The transaction in memory knows whether it is over.
+	// The transaction in memory knows whether it is over, or aborted.
 	if _, err := t.Tx.Exec(ctx, sql); !errors.Is(err, anchor.ErrNoTransaction) {
 		return nil, err
 	}
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
-	if t.log.aborted() {
-		return nil, errAborted()
-	}
 	fail := func(err error) ([][]any, error) {
-		root := t.log.root()
-		root.failed, root.failedIn = true, t.log
+		seam.Anchor.Abort(t.Tx)
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -236,14 +197,6 @@ func (t *recordedTx) send(ctx context.Context, sql string, args []any, query boo
 		return fail(fmt.Errorf("anchortest: no answer is known for the query %q: give one with Harness.Answer, or test over a database with RunPostgres", sql))
 	}
 	return [][]any{nil}, nil
-}
-
-// errAborted is what PostgreSQL answers in a transaction after an error.
-func errAborted() error {
-	return &pgconn.PgError{
-		Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "25P02",
-		Message: "current transaction is aborted, commands ignored until end of transaction block",
-	}
 }
 
 func (t *recordedTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

@@ -257,6 +257,10 @@ func TestAbortedTransactionOfTheTestDoesNotCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = tx.Exec(t.Context(), "insert into users")
+		var pgErr *pgconn.PgError
+		if _, err := task.RunWithTx(t.Context(), h.Client, tx, &stepParams{}); !errors.As(err, &pgErr) || pgErr.Code != "25P02" {
+			t.Errorf("RunWithTx: %v, want SQLSTATE 25P02", err)
+		}
 		if err := tx.Commit(t.Context()); !errors.Is(err, pgx.ErrTxCommitRollback) {
 			t.Errorf("Commit: %v, want ErrTxCommitRollback", err)
 		}

@@ -211,8 +211,6 @@ func (w *watchedWorker) Commit(a seam.Attempt) error {
 		return seam.ErrDied
 	case w.faults.failsCommit(a):
 		return ErrCommitFailed
-	case w.sql.open[a.Token].aborted():
-		return seam.Anchor.TransactionFailed
 	}
 	return nil
 }

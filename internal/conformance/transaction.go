@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -92,6 +93,50 @@ var transactionCases = []Case{
 		c.must(tx.Commit(c.ctx))
 		_, err := task.RunWithTx(c.ctx, c.client, tx, &Params{})
 		c.wantError(err, pgx.ErrTxClosed)
+	}},
+	{"tx-deadlock", "Of two transactions that wait for each other's tags one is aborted: it takes nothing more, and cannot commit.", func(c *Check) {
+		task := c.one(nil)
+		ctx, cancel := context.WithTimeout(c.ctx, c.patience)
+		defer cancel()
+		take := func(tx pgx.Tx, name string) error {
+			_, err := task.RunWithTx(ctx, c.client, tx, &Params{}, anchor.WithUniqueTag(c.tag(name)))
+			return err
+		}
+		one, two := c.begin(), c.begin()
+		c.must(take(one, "a"))
+		c.must(take(two, "b"))
+		taken := make(chan error, 1)
+		go func() { taken <- take(one, "b") }()
+		second := take(two, "a")
+		first := <-taken
+		if (first == nil) == (second == nil) {
+			c.Fatalf("errors %v and %v, want one", first, second)
+		}
+		aborted, other := one, two
+		if second != nil {
+			aborted, other = two, one
+		}
+		c.wantRefused("another task in the transaction that was aborted", take(aborted, "c"))
+		c.wantRefused("its commit", aborted.Commit(c.ctx))
+		c.must(other.Commit(c.ctx))
+		c.equal("pending tasks", 2, c.pending(task))
+	}},
+	{"tx-cut-off", "A transaction in which a wait was cut off by its context is over.", func(c *Check) {
+		task := c.one(nil)
+		one, two := c.begin(), c.begin()
+		_, err := task.RunWithTx(c.ctx, c.client, one, &Params{}, anchor.WithUniqueTag(c.tag("t")))
+		c.must(err)
+		_, err = task.RunWithTx(c.ctx, c.client, two, &Params{})
+		c.must(err)
+		ctx, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
+		defer cancel()
+		_, err = task.RunWithTx(ctx, c.client, two, &Params{}, anchor.WithUniqueTag(c.tag("t")))
+		c.wantError(err, context.DeadlineExceeded)
+		_, err = task.RunWithTx(c.ctx, c.client, two, &Params{})
+		c.wantRefused("another task in the transaction", err)
+		c.wantRefused("its commit", two.Commit(c.ctx))
+		c.must(one.Commit(c.ctx))
+		c.equal("pending tasks", 1, c.pending(task))
 	}},
 	{"tx-cancel-rollback", "What a transaction cancels goes on when that rolls back.", func(c *Check) {
 		task := c.one(nil)

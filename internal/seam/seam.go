@@ -24,8 +24,8 @@ var Anchor struct {
 	NextDue func(client any, now time.Time) (time.Time, bool)
 	// Begin starts a transaction of an anchor.Store.
 	Begin func(ctx context.Context, store any) (pgx.Tx, error)
-	// TransactionFailed is what an attempt ends with whose handler returned nil although a statement had failed.
-	TransactionFailed error
+	// Abort does to a transaction of a MemoryStore, or a savepoint of one, what a statement that fails does.
+	Abort func(tx pgx.Tx)
 }
 
 // Task is a task that was enqueued.
