@@ -57,6 +57,9 @@ func (w *fatedWorker) Redeliver() any {
 }
 
 func (w *fatedWorker) Ended(a seam.Attempt, end seam.End) {
+	if end.Outcome == seam.Released {
+		return // it was never started, and comes again
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ends.add(end.Outcome) == 1 && w.redeliver {
