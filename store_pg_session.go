@@ -26,6 +26,7 @@ type pgSession struct {
 	names  internedStrings
 
 	resolving chan struct{} // held by the one attempt that finds out about its COMMIT
+	timeline string // of the server, as the worker was registered; used by the heartbeat
 
 	mu     sync.Mutex // guards worker.id and lost
 	worker workerRecord
@@ -39,7 +40,8 @@ type pgSession struct {
 var _ session = (*pgSession)(nil)
 
 const insertWorker = `insert into {schema}.anchor_workers (id, host, pid, slots, names, queues, lease_until, crons)
-values ($1::uuid, $2::text, $3::integer, $4::integer, $5::text[], nullif($6::text[], '{}'), clock_timestamp() + $7::bigint * interval '1 microsecond', $8::text::jsonb)`
+values ($1::uuid, $2::text, $3::integer, $4::integer, $5::text[], nullif($6::text[], '{}'), clock_timestamp() + $7::bigint * interval '1 microsecond', $8::text::jsonb)
+returning {schema}.anchor_timeline()`
 
 func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, error) {
 	if err := s.check(); err != nil {
@@ -89,8 +91,7 @@ func (p *pgSession) register(ctx context.Context, id string) error {
 		return err
 	}
 	return storeError("register the worker", onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
-		_, err := conn.Exec(ctx, p.store.sql(insertWorker), id, w.host, w.pid, w.slots, w.names, w.queues, w.lease.Microseconds(), string(crons))
-		return err
+		return conn.QueryRow(ctx, p.store.sql(insertWorker), id, w.host, w.pid, w.slots, w.names, w.queues, w.lease.Microseconds(), string(crons)).Scan(&p.timeline)
 	}))
 }
 
@@ -101,7 +102,7 @@ func (p *pgSession) id() string {
 	return p.worker.id
 }
 
-const heartbeatWorker = `select alive, cancelled from {schema}.anchor_heartbeat($1::uuid, $2::bigint)`
+const heartbeatWorker = `select alive, cancelled, {schema}.anchor_timeline() from {schema}.anchor_heartbeat($1::uuid, $2::bigint)`
 
 func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(callTimeout, max(p.worker.lease/2, time.Second)))
@@ -109,11 +110,18 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 	beat := heartbeat{workerID: p.id()}
 	alive := false
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
-		if over {
-			_, err := conn.Exec(ctx, p.store.sql(endLease), beat.workerID)
-			return err
+		if !over {
+			var timeline string
+			err := conn.QueryRow(ctx, p.store.sql(heartbeatWorker), beat.workerID, p.worker.lease.Microseconds()).Scan(&alive, &beat.cancelled, &timeline)
+			if err != nil || timeline == p.timeline {
+				return err
+			}
+			// A standby was promoted, which may not have received what this worker has finished: tasks would be its
+			// for ever of which it does not know.
+			alive = false
 		}
-		return conn.QueryRow(ctx, p.store.sql(heartbeatWorker), beat.workerID, p.worker.lease.Microseconds()).Scan(&alive, &beat.cancelled)
+		_, err := conn.Exec(ctx, p.store.sql(endLease), beat.workerID)
+		return err
 	})
 	if err != nil {
 		return beat, storeError("renew the lease", err)

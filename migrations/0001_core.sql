@@ -526,6 +526,17 @@ begin
 end
 $$;
 
+-- The timeline of the server's log, '' where it cannot be read: another one than before tells that a standby was promoted.
+create function {schema}.anchor_timeline() returns text
+language plpgsql
+as $$
+begin
+  return left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+exception when others then
+  return '';
+end
+$$;
+
 -- Renews a worker's lease unless it is over, and answers which of its tasks somebody wants cancelled. These are few: no
 -- index but anchor_tasks_cancelling is to be read for them, so the condition on worker_id is written as none can use it.
 create function {schema}.anchor_heartbeat(p_worker uuid, p_lease bigint, out alive boolean, out cancelled bigint[])
