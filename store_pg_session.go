@@ -26,7 +26,7 @@ type pgSession struct {
 	names  internedStrings
 
 	resolving chan struct{} // held by the one attempt that finds out about its COMMIT
-	timeline string // of the server, as the worker was registered; used by the heartbeat
+	timeline  string        // of the server, as the worker was registered; used by the heartbeat
 
 	mu     sync.Mutex // guards worker.id and lost
 	worker workerRecord
