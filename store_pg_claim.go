@@ -33,6 +33,9 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 	var found claimFound
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) (err error) {
 		found, err = p.readClaim(ctx, conn, worker, token, req, look)
+		if err == nil && len(found.tasks) > 0 {
+			err = pauseAt(pauseAfterClaimCommit, found.tasks[0].attempt)
+		}
 		return err
 	})
 	if outcomeUnknown(err) {

@@ -254,6 +254,9 @@ func (p *pgSession) tick(ctx context.Context, ticks []cronTick) ([]cronTicked, e
 			return nil
 		})
 	}
+	if err == nil && len(ticked) > 0 {
+		err = pauseAt(pauseAfterTickInsert, 0)
+	}
 	switch {
 	case sqlState(err) == stateLockNotAvailable:
 		return nil, errTickBusy

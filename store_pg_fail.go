@@ -39,6 +39,9 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 		if err != nil {
 			return err
 		}
+		if err := pauseAt(pauseBeforeHook, task.attempt); err != nil {
+			return err
+		}
 		hookErr = failure.hook(ctx, hookTx{point})
 		switch {
 		case errors.Is(hookErr, errHookStuck):

@@ -108,6 +108,9 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 	ctx, cancel := context.WithTimeout(ctx, min(callTimeout, max(p.worker.lease/2, time.Second)))
 	defer cancel()
 	beat := heartbeat{workerID: p.id()}
+	if err := pauseAt(pauseInHeartbeat, 0); err != nil {
+		return beat, err
+	}
 	alive := false
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
 		if !over {
@@ -149,6 +152,9 @@ func (o outcome) String() string {
 }
 
 func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int64, error) {
+	if err := pauseAt(pauseBeforeFinish, batch[0].task.attempt); err != nil {
+		return nil, err
+	}
 	// Every statement locks in the order of ids, so that none of ours wait for each other in a circle.
 	slices.SortFunc(batch, func(a, b finishedAttempt) int { return cmp.Compare(a.task.id, b.task.id) })
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -255,7 +261,11 @@ func (p *pgSession) takeBack(ctx context.Context, names []string, limit int) (ta
 	var taken takenBack
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
 		taken = takenBack{} // of a try that was rolled back
-		return p.readTakenBack(ctx, conn, &taken, worker, token, names, limit)
+		err := p.readTakenBack(ctx, conn, &taken, worker, token, names, limit)
+		if err == nil && taken.count > 0 {
+			err = pauseAt(pauseInTakeBack, 0)
+		}
+		return err
 	})
 	if outcomeUnknown(err) {
 		p.remember(lostToken{worker: worker, token: token})

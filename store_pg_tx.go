@@ -312,11 +312,17 @@ func (t *lazyTx) complete(ctx context.Context) error {
 	case 'E':
 		return errHandlerTxFailed
 	}
+	if err := pauseAt(pauseBeforeCommit, t.task.attempt); err != nil {
+		return err
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(t.session.store.sql(completeAttempt), t.task.id, t.task.token)
 	batch.Queue("commit")
 	results := conn.Conn().SendBatch(ctx, batch)
-	_, err := results.Exec()
+	err := pauseAt(pauseAfterCommitSent, t.task.attempt)
+	if err == nil {
+		_, err = results.Exec()
+	}
 	var tag pgconn.CommandTag
 	if err == nil {
 		tag, err = results.Exec()

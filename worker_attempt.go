@@ -120,7 +120,13 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 		}
 		slotKept = w.conclude(a, err)
 	}()
-	err = def.run(w.attemptStarts(a), a.tx.handler(), params)
+	err = pauseAt(pauseBeforeHandler, task.attempt)
+	if err == nil {
+		err = def.run(w.attemptStarts(a), a.tx.handler(), params)
+	}
+	if err == nil {
+		err = pauseAt(pauseAfterHandler, task.attempt)
+	}
 	returned = true
 	return
 }
