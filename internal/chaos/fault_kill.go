@@ -22,7 +22,10 @@ func (c *scene) mixture(ctx context.Context, n int) error {
 		share int
 		opts  []anchor.RunOption
 	}{
-		{Write, 40, nil}, {NoOp, 30, nil}, {Flaky, 10, nil}, {FlakyOp, 10, nil},
+		{Write, 40, nil},
+		{NoOp, 30, nil},
+		{Flaky, 10, nil},
+		{FlakyOp, 10, nil},
 		{Fail, 10, []anchor.RunOption{anchor.WithRetryPolicy("100ms", 3)}},
 	} {
 		_, err := c.enqueue(ctx, max(n*part.share/100, 1), part.deed, func(_ int, p *Params) {
