@@ -227,23 +227,18 @@ func (v *verdict) checkTags(h *history) {
 	}
 }
 
-// checkStarts holds that an attempt was charged for each start of a handler that was noted, and for nothing else. At most
-// lost attempts may be charged without a start: those of workers that died between claim and start.
-func (v *verdict) checkStarts(h *history, lost int) {
-	charged := 0
-	for id, attempts := range h.starts {
-		seen := map[int]bool{}
-		for _, n := range attempts {
+// checkStarts holds that these tasks, whose starts were noted, were charged an attempt for each start, and none else.
+func (v *verdict) checkStarts(h *history, ids []int64) {
+	for _, id := range ids {
+		changes, seen := h.tasks[id], map[int]bool{}
+		for _, n := range h.starts[id] {
 			if seen[n] {
 				v.add("I4", "attempt %d of task %d started twice", n, id)
 			}
 			seen[n] = true
 		}
-	}
-	for id, changes := range h.tasks {
-		charged += changes[len(changes)-1].attempts - len(h.starts[id])
-	}
-	if charged > lost {
-		v.add("I4", "%d attempts were charged that never started", charged)
+		if attempts := changes[len(changes)-1].attempts; attempts != len(seen) {
+			v.add("I4", "task %d was charged %d attempts and started %d times", id, attempts, len(seen))
+		}
 	}
 }

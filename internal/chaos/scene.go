@@ -13,10 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/anchor-go/anchor"
 	"github.com/anchor-go/anchor/internal/chaos/pause"
+	"github.com/anchor-go/anchor/internal/chaos/proxy"
 	"github.com/anchor-go/anchor/internal/testdb"
 )
 
@@ -42,6 +44,8 @@ type scene struct {
 
 	// inspect has a look at the history beside the checker, if it is not nil.
 	inspect func(h *history, v *verdict)
+
+	proxy *proxy.Proxy // nil: none
 
 	keeping  sync.WaitGroup
 	stopKeep context.CancelFunc
@@ -80,6 +84,18 @@ func newEnqueuer(pool *pgxpool.Pool) (*anchor.Task[Params], *anchor.Client, erro
 	return task, client, err
 }
 
+// proxied puts a proxy between the database and workers that start from now on, and answers its URL.
+func (c *scene) proxied() (string, error) {
+	server := c.db.Config().ConnConfig
+	network, address := pgconn.NetworkAddress(server.Host, server.Port)
+	var err error
+	if c.proxy, err = proxy.Start(network, address); err != nil {
+		return "", err
+	}
+	c.setting.URL = fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", server.User, c.proxy.Port(), c.name)
+	return c.setting.URL, nil
+}
+
 // close ends whatever is left of the scene.
 func (c *scene) close() {
 	if c.stopKeep != nil {
@@ -90,6 +106,9 @@ func (c *scene) close() {
 		p.kill()
 	}
 	c.db.Close()
+	if c.proxy != nil {
+		c.proxy.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := testdb.Drop(ctx, c.ground.cluster.URL(), c.name); err != nil {

@@ -147,7 +147,6 @@ type tally struct {
 	tasks      int
 	violations []violation
 	slowest    time.Duration
-	note       string
 }
 
 func (t *tally) ran(n int) {
@@ -161,12 +160,6 @@ func (t *tally) recovered(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.slowest = max(t.slowest, d)
-}
-
-func (t *tally) remark(format string, args ...any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.note = fmt.Sprintf(format, args...)
 }
 
 // split runs f for parts of n, as many at a time as the suite allows, and joins their errors.

@@ -193,8 +193,7 @@ func misbehave(ctx context.Context, tx pgx.Tx, do Deed) error {
 	case Panic:
 		panic("a handler panics")
 	case NilMap:
-		var none map[string]int
-		none["x"]++
+		noMap()["x"]++
 	case Goexit:
 		runtime.Goexit()
 	case Swallow:
@@ -226,6 +225,8 @@ func misbehave(ctx context.Context, tx pgx.Tx, do Deed) error {
 	}
 	return err
 }
+
+func noMap() map[string]int { return nil }
 
 // devour asks for more memory than its process may have, and does not live on.
 func devour() error {

@@ -144,17 +144,18 @@ func leftSetting(ctx context.Context, conn *pgx.Conn) string {
 	return fmt.Sprintf("idle limit %s, claim %q, %d advisory locks; ", idle, claim, locks)
 }
 
-// goroutines are the stacks that this library or the driver has part in, but for the one that asks and handlers that
-// ignore their context.
+// goroutines are the stacks that this library or the driver has part in, but for what may be there: the one that asks,
+// handlers that ignore their context and what waits for those, and connections that the driver closes in its own time.
 func goroutines() []string {
 	var text strings.Builder
 	_ = pprof.Lookup("goroutine").WriteTo(&text, 2)
+	handlers := strings.Contains(text.String(), "chaos.handle(")
 	var found []string
 	for _, stack := range strings.Split(text.String(), "\n\n") {
-		if strings.Contains(stack, "chaos.RunWorker(") || strings.Contains(stack, "chaos.handle(") {
-			continue
-		}
-		if strings.Contains(stack, "anchor-go/anchor.") || strings.Contains(stack, "jackc/") {
+		switch {
+		case strings.Contains(stack, "chaos.RunWorker("), strings.Contains(stack, "chaos.handle("), strings.Contains(stack, ".asyncClose"):
+		case handlers && strings.Contains(stack, "anchor.(*worker).drain.func1("):
+		case strings.Contains(stack, "anchor-go/anchor."), strings.Contains(stack, "jackc/"):
 			found = append(found, stack)
 		}
 	}

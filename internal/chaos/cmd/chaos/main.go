@@ -45,8 +45,8 @@ func run() error {
 			n = *count
 		}
 		result, err := suite.Run(ctx, fault, n)
-		fmt.Printf("%s: %d %s, %d tasks, %d violations, slowest recovery %v, took %v %s\n", fault.Name, result.Runs, fault.Unit,
-			result.Tasks, len(result.Violations), result.Slowest, result.Took, result.Note)
+		fmt.Printf("%s: %d %s, %d tasks, %d violations, slowest recovery %v, took %v\n", fault.Name, result.Runs, fault.Unit,
+			result.Tasks, len(result.Violations), result.Slowest, result.Took)
 		for _, v := range result.Violations[:min(len(result.Violations), 10)] {
 			fmt.Println("  ", v)
 		}
