@@ -64,5 +64,8 @@ fuzz: ## fuzz each parser for a minute
 		done; \
 	done
 
+chaos: ## do every fault with its full count for half an hour, write docs/reliability.md
+	@mkdir -p bin && go build -o bin/chaos ./internal/chaos/cmd/chaos && exec bin/chaos -write docs/reliability.md
+
 vuln: ## known vulnerabilities; needs vuln.go.dev
 	$(call each_module,$(TOOL) govulncheck ./...)

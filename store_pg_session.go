@@ -47,6 +47,8 @@ func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, err
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	if err := s.checkVersion(ctx); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ create table audit (
   worker uuid,
   next_run timestamptz not null,
   tag text,
+  app text not null default current_setting('application_name'), -- the process that did it
   source text -- the library's function that did it
 );
 

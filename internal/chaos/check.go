@@ -38,6 +38,8 @@ type enqueued struct {
 	deed   Deed
 	id     int64 // 0 unless acknowledged
 	answer answer
+	// bySQL tasks were stored without the library; their keys may not be readable.
+	bySQL bool
 	// open tasks may end as completed or failed: the fault may use up their attempts.
 	open bool
 }
@@ -55,7 +57,12 @@ func (v *verdict) checkTasks(h *history, log []enqueued) {
 		byKey[h.keys[id]] = append(byKey[h.keys[id]], id)
 	}
 	known := make(map[string]enqueued, len(log))
+	strangers := map[int64]enqueued{}
 	for _, e := range log {
+		if e.bySQL {
+			strangers[e.id] = e
+			continue
+		}
 		known[e.key] = e
 		switch found := byKey[e.key]; {
 		case len(found) > 1:
@@ -67,7 +74,10 @@ func (v *verdict) checkTasks(h *history, log []enqueued) {
 		}
 	}
 	for _, id := range ids {
-		e, ok := known[h.keys[id]]
+		e, ok := strangers[id]
+		if !ok {
+			e, ok = known[h.keys[id]]
+		}
 		if !ok {
 			if h.keys[id] != tickKey {
 				v.add("I1", "task %d is there, which nobody enqueued", id)
@@ -117,7 +127,7 @@ func (v *verdict) checkEnd(id int64, h *history, e enqueued) {
 
 // checkLife replays the changes of one task.
 func (v *verdict) checkLife(id int64, changes []change) {
-	attempts, tokens := 0, map[int64]bool{}
+	attempts, tokens, owner := 0, map[int64]bool{}, ""
 	for i, c := range changes {
 		if c.deleted {
 			v.add("I1", "task %d was deleted when it was %v", id, c)
@@ -137,13 +147,22 @@ func (v *verdict) checkLife(id int64, changes []change) {
 			return
 		case "claim":
 			attempts++
+			owner = c.app
 			if tokens[c.token] {
 				v.add("I4", "task %d was claimed twice with one token", id)
 			}
 			tokens[c.token] = true
 		case "release":
-			attempts--
+			if attempts--; c.source == takeBackSource {
+				v.add("I4", "task %d was taken back as if attempt %d had not been", id, before.attempts)
+			}
+			fallthrough
+		case "complete", "end", "return":
+			if c.source != takeBackSource && c.app != owner {
+				v.add("I2", "task %d is %v, but the attempt was in the hands of %s", id, c, owner)
+			}
 		case "retake":
+			owner = c.app
 			if tokens[c.token] {
 				v.add("I4", "task %d was taken back with a token that it had before", id)
 			}
@@ -176,8 +195,12 @@ func stepOf(from, to change) string {
 			return "complete"
 		}
 	case "running failed", "running cancelled":
-		if to.slot == -1 && sameClaim && to.attempts == from.attempts {
+		switch {
+		case to.slot != -1 || !sameClaim:
+		case to.attempts == from.attempts:
 			return "end"
+		case to.attempts == from.attempts-1 && to.status == "cancelled":
+			return "release"
 		}
 	case "running pending":
 		switch {

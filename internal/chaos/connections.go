@@ -15,6 +15,11 @@ import (
 // killBackend ends a process of a server by SIGKILL.
 func killBackend(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
 
+// adminOf is a connection to the server of a ground, to no scene's database.
+func adminOf(ctx context.Context, g *ground) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, g.cluster.URL())
+}
+
 type connections []*pgx.Conn
 
 func (c connections) release() {

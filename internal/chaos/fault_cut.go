@@ -111,7 +111,6 @@ func (c *scene) cutEnqueues(ctx context.Context, n int, t *tally) error {
 
 // cutWorker has a worker lose its connection at a site.
 func (c *scene) cutWorker(ctx context.Context, site string, n int, t *tally) error {
-	c.allow = []string{"08006"}
 	if _, err := c.proxied(); err != nil {
 		return err
 	}
@@ -190,7 +189,7 @@ func (c *scene) lure(ctx context.Context, site string) (ids []int64, attempts in
 func halfOpen(ctx context.Context, s *Suite, n int, t *tally) error {
 	return s.split(ctx, n, 2, func(ctx context.Context, n int) error {
 		return s.inScene(ctx, s.ground, "half_open", t, func(c *scene) error {
-			c.allow = []string{"08006"}
+			c.allow = []string{"25P03"} // the idle limit of transactions whose client says nothing
 			if _, err := c.proxied(); err != nil {
 				return err
 			}
@@ -240,5 +239,6 @@ func (c *scene) heardAgain(ctx context.Context, stalled time.Time, t *tally) err
 		c.violation("I8", "%v", err)
 	}
 	t.recovered(time.Since(stalled))
+	c.proxy.CutStalled()
 	return nil
 }

@@ -73,7 +73,7 @@ func (d *deaths) measure(t *tally) func(h *history, v *verdict) {
 	return func(h *history, v *verdict) {
 		for _, changes := range h.tasks {
 			for i, c := range changes {
-				if c.source != "anchor_take_back(" || i == 0 {
+				if c.source != takeBackSource || i == 0 {
 					continue
 				}
 				for _, death := range d.all {
@@ -100,7 +100,6 @@ func killAtRandom(ctx context.Context, s *Suite, n int, t *tally) error {
 	const kills, tasks = 10, 670
 	return s.split(ctx, n, kills, func(ctx context.Context, n int) error {
 		return s.inScene(ctx, s.ground, "kill", t, func(c *scene) error {
-			c.allow = []string{"08006"}
 			if err := c.mixture(ctx, tasks*n/kills); err != nil {
 				return err
 			}
@@ -174,9 +173,8 @@ func strikeAtPoints(ctx context.Context, s *Suite, n int, t *tally) error {
 	})
 }
 
-// strike starts a worker that meets a rule, and another one once it has.
-func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally) error {
-	c.allow = []string{"08006"}
+// strike starts a worker that meets a rule among tasks of some deeds, several by default, and another one once it has.
+func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally, deeds ...Deed) error {
 	attempt := rule.attempt
 	if rule.Point == "after-tick-insert" {
 		c.setting.Cron = "* * * * * *"
@@ -190,8 +188,15 @@ func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally) error {
 	if err != nil {
 		return err
 	}
-	for _, deed := range []Deed{Write, NoOp, Flaky, FlakyOp} {
-		if _, err := c.enqueue(ctx, 5, deed, func(_ int, p *Params) { p.Fails = 1 }); err != nil {
+	slow := 0
+	if rule.Action == pause.Stop {
+		slow = 2500 // so that it wakes while its tasks run elsewhere
+	}
+	if len(deeds) == 0 {
+		deeds = []Deed{Write, NoOp, Flaky, FlakyOp}
+	}
+	for _, deed := range deeds {
+		if _, err := c.enqueue(ctx, 5, deed, func(_ int, p *Params) { p.Fails, p.Slow = 1, slow }); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,6 @@ func poison(ctx context.Context, s *Suite, n int, t *tally) error {
 	return s.split(ctx, n, 1, func(ctx context.Context, _ int) error {
 		deed := <-turn
 		return s.inScene(ctx, s.ground, "poison", t, func(c *scene) error {
-			c.allow = []string{"08006"}
 			c.setting.Concurrency = 1
 			const attempts = 3
 			if err := c.mixture(ctx, 50); err != nil {

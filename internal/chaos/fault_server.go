@@ -105,7 +105,6 @@ func endBackends(ctx context.Context, s *Suite, n int, t *tally) error {
 	const ends = 50
 	return s.split(ctx, n, ends, func(ctx context.Context, n int) error {
 		return s.inScene(ctx, s.ground, "backend", t, func(c *scene) error {
-			c.allow = []string{"08006"}
 			workers := []*process{}
 			for range 2 {
 				p, err := c.start(ctx)

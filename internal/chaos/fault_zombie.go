@@ -15,7 +15,6 @@ func zombies(ctx context.Context, s *Suite, n int, t *tally) error {
 	const rounds = 10
 	return s.split(ctx, n, rounds, func(ctx context.Context, n int) error {
 		return s.inScene(ctx, s.ground, "zombie", t, func(c *scene) error {
-			c.allow = []string{"08006"}
 			if err := c.keep(ctx, 2); err != nil {
 				return err
 			}

@@ -28,12 +28,16 @@ type change struct {
 	worker      string
 	nextRun     time.Time
 	tag         string
-	source      string
+	app         string // the process that did it
+	source      string // the function of the library that it called
 	deleted     bool
 }
 
+// takeBackSource is the function by which others change what a worker holds.
+const takeBackSource = "anchor_take_back("
+
 func (c change) String() string {
-	return fmt.Sprintf("%s (attempt %d, token %d, worker %.8s, by %s)", c.status, c.attempts, c.token, c.worker, c.source)
+	return fmt.Sprintf("%s (attempt %d, token %d, worker %.8s, by %s of %s)", c.status, c.attempts, c.token, c.worker, c.source, c.app)
 }
 
 // written is a row of effects or hooks.
@@ -59,7 +63,7 @@ func readHistory(ctx context.Context, db *pgxpool.Pool) (*history, error) {
 		tasks: map[int64][]change{}, keys: map[int64]string{}, deeds: map[int64]Deed{}, starts: map[int64][]int{},
 	}
 	const selectAudit = `select seq, xid::text::bigint, at, op, task_id, status, slot, attempts, max_attempts, coalesce(token, 0),
-  coalesce(worker::text, ''), next_run, coalesce(tag, ''), coalesce(source, '') from audit order by seq`
+  coalesce(worker::text, ''), next_run, coalesce(tag, ''), app, coalesce(source, '') from audit order by seq`
 	rows, err := db.Query(ctx, selectAudit)
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func readHistory(ctx context.Context, db *pgxpool.Pool) (*history, error) {
 	var op string
 	var task int64
 	_, err = pgx.ForEachRow(rows, []any{
-		&c.seq, &c.xid, &c.at, &op, &task, &c.status, &c.slot, &c.attempts, &c.maxAttempts, &c.token, &c.worker, &c.nextRun, &c.tag, &c.source,
+		&c.seq, &c.xid, &c.at, &op, &task, &c.status, &c.slot, &c.attempts, &c.maxAttempts, &c.token, &c.worker, &c.nextRun, &c.tag, &c.app, &c.source,
 	}, func() error {
 		c.deleted = op == "D"
 		changes := h.tasks[task]

@@ -52,8 +52,9 @@ type scene struct {
 }
 
 // alwaysAllowed are SQLSTATEs of the server's log that say nothing about a promise: a row that another transaction has
-// moved (handled by the library), a lease that is over, and the end of a dead worker's backend.
-var alwaysAllowed = []string{"40001", "AN001", "57P01"}
+// moved (handled by the library), a lease that is over, the end of a dead worker's backend, a client that is gone, and a
+// statement whose context has ended.
+var alwaysAllowed = []string{"40001", "AN001", "57P01", "08006", "57014"}
 
 // newScene makes a scene in a database of its own. The caller ends it with judge, or close.
 func (s *Suite) newScene(ctx context.Context, g *ground, name string) (*scene, error) {
@@ -239,16 +240,17 @@ const countUnfinished = "select count(*) from anchor_tasks where slot = 0"
 func (c *scene) settled(ctx context.Context) error {
 	last, changed := int64(-1), time.Now()
 	for {
-		var unfinished int
+		var unfinished, due int
 		var seq int64
-		err := c.db.QueryRow(ctx, `select (`+countUnfinished+`), (select coalesce(max(seq), 0) from audit)`).Scan(&unfinished, &seq)
+		err := c.db.QueryRow(ctx, `select count(*), count(*) filter (where status = 'running' or next_run <= clock_timestamp()),
+  (select coalesce(max(seq), 0) from audit) from anchor_tasks where slot = 0`).Scan(&unfinished, &due, &seq)
 		if err != nil {
 			return fmt.Errorf("look for unfinished tasks: %w", err)
 		}
 		switch {
 		case unfinished == 0:
 			return nil
-		case seq != last:
+		case seq != last || due == 0:
 			last, changed = seq, time.Now()
 		case time.Since(changed) > stillness:
 			c.violation("I8", "%d tasks are not final, and nothing has changed for %v", unfinished, stillness)
@@ -315,18 +317,23 @@ func (c *scene) stopWorkers() {
 				c.violation("I9", "a worker that was stopped: %v", err)
 				return
 			}
-			for _, stack := range bye.Goroutines {
-				c.violation("I9", "a worker has left a goroutine behind: %s", stack)
-			}
-			if bye.Acquired != 0 {
-				c.violation("I9", "a worker has left %d connections in use", bye.Acquired)
-			}
-			if bye.LeftSetting != "" {
-				c.violation("I9", "a worker has left settings behind: %s", bye.LeftSetting)
-			}
+			c.checkFarewell(bye)
 		})
 	}
 	stopping.Wait()
+}
+
+// checkFarewell looks at what a worker that was stopped has left behind (I9).
+func (c *scene) checkFarewell(bye *farewell) {
+	for _, stack := range bye.Goroutines {
+		c.violation("I9", "a worker has left a goroutine behind: %s", stack)
+	}
+	if bye.Acquired != 0 {
+		c.violation("I9", "a worker has left %d connections in use", bye.Acquired)
+	}
+	if bye.LeftSetting != "" {
+		c.violation("I9", "a worker has left settings behind: %s", bye.LeftSetting)
+	}
 }
 
 // checkDatabase looks for what the workers left in the database (I8, I9), and in the server's log (I10).

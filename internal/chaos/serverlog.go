@@ -51,13 +51,13 @@ func (l *serverLog) of(database string) ([]logged, error) {
 	}
 }
 
-// add reads a line: date, time, zone, process, SQLSTATE, database, application, level and text.
+// add reads a line: date, time, zone, process, SQLSTATE, database, application (with the level at its end), and text.
 func (l *serverLog) add(line string) {
 	fields := strings.Fields(line)
 	if len(fields) < 7 || len(fields[4]) != 5 {
 		return
 	}
-	for _, level := range []string{" ERROR:  ", " FATAL:  ", " PANIC:  "} {
+	for _, level := range []string{"ERROR:  ", "FATAL:  ", "PANIC:  "} {
 		if _, text, ok := strings.Cut(line, level); ok {
 			l.errors[fields[5]] = append(l.errors[fields[5]], logged{fields[4], strings.TrimSpace(level) + " " + text})
 			return

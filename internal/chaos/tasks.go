@@ -26,6 +26,7 @@ type Params struct {
 	Key    string `json:"key"` // no two tasks that were enqueued share one
 	Do     Deed   `json:"do"`
 	Millis int    `json:"millis,omitempty"` // how long it takes
+	Slow   int    `json:"slow,omitempty"`   // how much longer every attempt after the first takes
 	Fails  int    `json:"fails,omitempty"`  // how many attempts fail before one succeeds, where that is the deed
 	Note   bool   `json:"note,omitempty"`   // write each start of the handler to starts, at once
 }
@@ -59,6 +60,8 @@ const (
 	Timeout     Deed = "timeout"      // statement_timeout ends a statement
 	Deadlock    Deed = "deadlock"     // with another one of its kind
 	ReadOnly    Deed = "read-only"    // makes its transaction read only
+
+	Bad Deed = "bad" // parameters that cannot be read
 )
 
 // outcomes are how a deed may end, and whether its effect is there then.
@@ -89,6 +92,7 @@ var outcomes = map[Deed]struct {
 	Timeout:     {[]string{"failed"}, false, true},
 	Deadlock:    {[]string{"completed"}, true, true},
 	ReadOnly:    {[]string{"failed"}, false, true},
+	Bad:         {[]string{"failed"}, false, false},
 }
 
 const (
@@ -128,7 +132,7 @@ func handle(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, p *Params) error
 		return errors.New("no task in the context")
 	}
 	if p.Note {
-		if _, err := pool.Exec(ctx, insertStart, info.ID, info.Attempts, os.Getpid()); err != nil {
+		if _, err := pool.Exec(context.WithoutCancel(ctx), insertStart, info.ID, info.Attempts, os.Getpid()); err != nil {
 			return err
 		}
 	}
@@ -163,7 +167,11 @@ func handle(ctx context.Context, pool *pgxpool.Pool, tx pgx.Tx, p *Params) error
 	case Deaf:
 		time.Sleep(time.Duration(p.Millis) * time.Millisecond)
 	default:
-		if err := pass(ctx, p.Millis); err != nil {
+		millis := p.Millis
+		if info.Attempts > 1 {
+			millis += p.Slow
+		}
+		if err := pass(ctx, millis); err != nil {
 			return err
 		}
 	}

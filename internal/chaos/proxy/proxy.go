@@ -123,6 +123,19 @@ func (p *Proxy) StallAll() int {
 	return len(p.conns)
 }
 
+// CutStalled closes the connections that have stalled, as the operating system would after its own time.
+func (p *Proxy) CutStalled() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.conns {
+		select {
+		case <-l.stalled:
+			l.cut()
+		default:
+		}
+	}
+}
+
 // CutAll closes all present connections.
 func (p *Proxy) CutAll() {
 	p.mu.Lock()
