@@ -17,7 +17,7 @@ each_module = @set -e; for module in $(MODULES); do echo "[$$module] $(strip $(1
 # Not by go run, which does not pass on the signal of a build that is cancelled.
 with_postgres = @go build -o bin/withpostgres ./internal/testdb/cmd/withpostgres && exec bin/withpostgres -- $(MAKE) --no-print-directory $(1) </dev/null
 
-.PHONY: help test lint fmt bench soak microbench fuzz vuln
+.PHONY: help test lint fmt bench soak microbench fuzz chaos vuln
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

@@ -27,3 +27,13 @@ func TestEveryMutantIsCaught(t *testing.T) {
 		})
 	}
 }
+
+func TestEveryMutantAppliesToTheSource(t *testing.T) {
+	t.Parallel()
+	s := suiteOf(t)
+	for _, m := range Mutants {
+		if _, err := s.overlay(t.TempDir(), m.edits); err != nil {
+			t.Errorf("mutant %q: %v", m.Name, err)
+		}
+	}
+}
