@@ -32,7 +32,8 @@ func TestLostCommitsDoNotStarveTheLease(t *testing.T) {
 	}
 	s := opened.(*pgSession)
 	defer func() { _ = s.close(context.Background()) }()
-	tasks, _, err := s.claim(t.Context(), claimRequest{names: []string{"Writes"}, limit: count, firstHand: count, sweep: true})
+	got, err := s.claim(t.Context(), claimRequest{names: []string{"Writes"}, limit: count, firstHand: count, sweep: true})
+	tasks := got.tasks
 	if err != nil || len(tasks) != count {
 		t.Fatalf("%d tasks were claimed, %v", len(tasks), err)
 	}
