@@ -47,14 +47,15 @@ var Mutants = []Mutant{
 	{"a batch is completed by id and state alone", "I2", []edit{{
 		core, "t.status <> 'pending' and t.claim_token = c.token\n    returning t.id, t.unique_tag)", "t.status <> 'pending'\n    returning t.id, t.unique_tag)",
 	}}, stopAt("before-finish", NoOp), 1},
-	{"a claim counts no attempt", "I5", []edit{{
-		core, "set status = 'running', attempts = t.attempts + 1,", "set status = 'running', attempts = t.attempts,",
-	}}, cutAt("claim"), 1},
+	{"a claim counts no attempt", "I5", []edit{
+		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n              started_at", "worker_id = p_worker, claim_token = p_token,\n              started_at"},
+		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n                started_at", "worker_id = p_worker, claim_token = p_token,\n                started_at"},
+	}, cutAt("claim"), 1},
 	{"what a dead worker began is not counted", "I4", []edit{{
 		core, "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end,", "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end, attempts = t.attempts - 1,",
 	}}, takeBackOnce, 1},
 	{"a task whose last worker died fails without its hook", "I3", []edit{{
-		"worker_attempt.go", "w.failForGood(task, def, policy, nil, errAttemptsLost)", "w.finisher.add(finishedAttempt{task: task, outcome: outcomeFailed, message: \"lost\"})",
+		"worker_attempt.go", "w.failForGood(task, def, policy, nil, failure)", "w.finisher.add(finishedAttempt{task: task, outcome: outcomeFailed, message: \"lost\"})",
 	}}, poison, 1},
 	{"a hook works outside of the transaction of the failure", "I3", []edit{{
 		"store_pg_fail.go", "hookErr = failure.hook(ctx, hookTx{point})", "hookErr = pgx.BeginFunc(ctx, p.store.pool, func(own pgx.Tx) error { return failure.hook(ctx, hookTx{own}) })",
@@ -66,7 +67,7 @@ var Mutants = []Mutant{
 		"worker_finish.go", "w.trouble(\"writing finished tasks failed, trying again\", err)", "w.trouble(\"writing finished tasks failed\", err)\n\t\tif err != nil {\n\t\t\treturn\n\t\t}",
 	}}, cutAt("finish"), 2},
 	{"nobody takes back", "I8", []edit{{
-		"worker_lease.go", "for ctx.Err() == nil {\n\t\ttaken, err", "for ctx == nil {\n\t\ttaken, err",
+		"worker_lease.go", "func (w *worker) takeBack(ctx context.Context) {\n\tfor ctx.Err() == nil {", "func (w *worker) takeBack(ctx context.Context) {\n\tfor ctx == nil {",
 	}}, killAtRandom, 1},
 	{"handlers are not told that the lease is over", "I8", []edit{
 		{"worker_lease.go", "w.running.loseClaims(beat.workerID)", "_ = beat"},
