@@ -113,3 +113,23 @@ func BenchmarkDeclare(b *testing.B) {
 		}
 	}
 }
+
+type benchFlat struct {
+	N       int64  `json:"n"`
+	Email   string `json:"email"`
+	Text    string `json:"text"`
+	SentAt  int64  `json:"sentAt"`
+	SleepMS int64  `json:"sleepMs"`
+}
+
+// BenchmarkLoadFlat is what an attempt spends on reading flat parameters.
+func BenchmarkLoadFlat(b *testing.B) {
+	task := benchTask[benchFlat](b)
+	raw := []byte(`{"n": 123456, "text": "0123456789abcdef0123456789abcdef", "email": "somebody@example.com", "sentAt": 1234567890123, "sleepMs": 0}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := task.load(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -122,7 +122,16 @@ func Define[P any](name string, handler Handler[P], opts ...TaskOption) *Task[P]
 	if def.options.webhook != nil {
 		def.declareWebhook(def.options.webhook)
 	}
+	var quick *quickDecoder
+	if def.params.Kind() == reflect.Struct {
+		quick = newQuickDecoder(def.params)
+	}
 	def.decode = func(raw []byte) (any, error) {
+		if quick != nil {
+			if params := new(P); quick.decode(raw, params) {
+				return params, nil
+			}
+		}
 		params := new(P)
 		return params, decodeStrictly(raw, params)
 	}
