@@ -27,9 +27,10 @@ test: lint ## check everything, then run all tests on a private PostgreSQL
 	$(call with_postgres,go-test)
 
 # Not from the cache, which does not see that a file of another module has changed, such as docs/alerts.yaml.
+# Most tests wait, for leases, polls and processes: more of them at a time than there are cores.
 .PHONY: go-test
 go-test:
-	$(call each_module,go test -count=1 $(RACE) -timeout $(TIMEOUT) ./...)
+	$(call each_module,go test -count=1 $(RACE) -parallel 8 -timeout $(TIMEOUT) ./...)
 
 lint: ## formatting, go vet, staticcheck, go mod tidy
 	@unformatted=$$($(TOOL) gofumpt -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
