@@ -259,6 +259,7 @@ type finishedAttempt struct {
 	after   time.Duration
 	asked   bool // retried when the handler asked for it
 	held    bool // by somebody else's transaction, when it was to be written before
+	unsure  bool // an earlier try may have been committed
 }
 
 // finalFailure is how a task failed for good.

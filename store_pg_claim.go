@@ -14,10 +14,10 @@ from {schema}.anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $5::in
   $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[])`
 
 const (
-	// claimBytes bounds the parameters of one claim, by their size on disk.
-	claimBytes = 32 << 20
-	// claimWalk bounds the rows that a claim reads where it may meet many that are not for it, and so its time: a few
-	// milliseconds.
+	// claimBytes bounds the parameters that a claim takes out of one lane, by their size on disk.
+	claimBytes = 8 << 20
+	// claimWalk bounds the rows that a claim reads where it may meet many that are not for it, and so its time: some
+	// tens of milliseconds.
 	claimWalk = 20_000
 )
 

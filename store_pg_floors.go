@@ -9,8 +9,10 @@ const (
 	// headShare bounds the time spent on looks from the beginning of lanes: one is followed by so many times its
 	// duration without. It is cheap unless a transaction held open somewhere keeps claimed entries in the index.
 	headShare = 10
-	// minHeadPause keeps looks that cost nothing from crowding out others.
+	// minHeadPause keeps looks that cost nothing from crowding out others. maxHeadPause lets polls find everything,
+	// whatever held up one look.
 	minHeadPause = time.Millisecond
+	maxHeadPause = time.Second
 
 	// heldPause is the least time between looks at tasks that others hold for a moment.
 	heldPause = 20 * time.Millisecond
@@ -31,9 +33,11 @@ type claimFloors struct {
 	count  int
 
 	hot    []string // to be looked at, in turn
-	behind []string // those that were looked at from their floors since their last look from the beginning
+	behind []string // to be looked at from the beginning: hinted, or read from their floors to their end
+	onward []string // those of which such a look has read enough: the sweep covers what it has left out
 
 	sweeping bool
+	swept    bool   // the last look from the beginning was the sweep's
 	from     laneAt // where the sweep goes on
 	nextHead time.Time
 	limit    int // of tasks where many turned out to be for free slots only; 0: none
@@ -107,8 +111,10 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 		f.sweeping, f.from = true, laneAt{}
 	}
 	for _, queue := range req.hinted {
+		f.onward = slices.DeleteFunc(f.onward, func(q string) bool { return q == queue })
 		if len(req.queues) == 0 || slices.Contains(req.queues, queue) {
 			f.hot = addQueue(f.hot, queue)
+			f.behind = addQueue(f.behind, queue)
 		}
 	}
 	limit := req.limit
@@ -117,7 +123,7 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 	}
 	heads := !now.Before(f.nextHead)
 	switch {
-	case heads && f.sweeping:
+	case heads && f.sweeping && (!f.swept || len(f.behind) == 0):
 		look = &claimLook{limit: limit, heads: true, sweep: true, from: f.from}
 		if len(req.queues) > 0 {
 			look.queues = slices.Sorted(slices.Values(req.queues))
@@ -125,14 +131,8 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 			look.queues = slices.Compact(look.queues[at:])
 		}
 		return look, 0
-	case heads && len(f.hot)+len(f.behind) > 0:
-		look = &claimLook{limit: limit, heads: true, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
-		for _, queue := range f.behind {
-			if len(look.queues) < maxLookQueues {
-				look.queues = addQueue(look.queues, queue)
-			}
-		}
-		return look, 0
+	case heads && len(f.behind) > 0:
+		return &claimLook{limit: limit, heads: true, queues: slices.Clone(f.behind[:min(len(f.behind), maxLookQueues)])}, 0
 	case len(f.hot) > 0:
 		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
 		look.starts = append(look.starts, 1)
@@ -156,7 +156,8 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 // again at the latest, 0 for no sooner than usual.
 func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.Time) (more bool, again time.Duration) {
 	if look.heads {
-		f.nextHead = now.Add(max(headShare*now.Sub(began), minHeadPause))
+		f.nextHead = now.Add(min(max(headShare*now.Sub(began), minHeadPause), maxHeadPause))
+		f.swept = look.sweep
 	}
 	for _, task := range found.tasks {
 		f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
@@ -188,11 +189,14 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 			f.from = laneAt{lane: lane{last.lane.queue, last.lane.priority + 1}}
 		}
 	} else {
-		f.served(look, last.lane.queue, full || stopped)
+		f.served(look, last.lane.queue, full || stopped, found.reports)
 	}
 	for _, report := range found.reports {
 		if report.state == laneLeft || report.state == laneStopped && !look.sweep {
 			f.hot = addQueue(f.hot, report.lane.queue)
+		}
+		if report.state == laneStopped && look.heads && !look.sweep {
+			f.onward = addQueue(f.onward, report.lane.queue)
 		}
 	}
 	switch {
@@ -210,7 +214,7 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 
 // served takes the queues of a look out of those that wait for one; behind the last that was read, if it ended early,
 // none was reached.
-func (f *claimFloors) served(look *claimLook, last string, early bool) {
+func (f *claimFloors) served(look *claimLook, last string, early bool, reports []laneReport) {
 	reached := look.queues
 	if at := slices.Index(reached, last); early && at >= 0 {
 		reached = reached[:at+1]
@@ -222,7 +226,14 @@ func (f *claimFloors) served(look *claimLook, last string, early bool) {
 		return
 	}
 	for _, queue := range reached {
-		f.behind = addQueue(f.behind, queue)
+		if slices.ContainsFunc(reports, func(r laneReport) bool { return r.lane.queue == queue && r.state != laneRead }) {
+			continue // it will be looked at from there
+		}
+		if at := slices.Index(f.onward, queue); at >= 0 {
+			f.onward = slices.Delete(f.onward, at, at+1)
+		} else {
+			f.behind = addQueue(f.behind, queue)
+		}
 	}
 }
 
@@ -269,7 +280,9 @@ func (f *claimFloors) set(l lane, at position) {
 		f.insert(l, i, floor{l.priority, at, false})
 		return
 	}
-	f.floors[l.queue][i].at = at
+	floor := &f.floors[l.queue][i]
+	floor.careful = floor.careful || at.before(floor.at)
+	floor.at = at
 }
 
 func (f *claimFloors) find(l lane) (known bool, i int) {

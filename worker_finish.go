@@ -19,6 +19,8 @@ const (
 	lastFinishBackoff = time.Second
 	// heldFinishPause is the time between tries to write what others' transactions hold.
 	heldFinishPause = 250 * time.Millisecond
+	// heldShare bounds the time spent on them.
+	heldShare = 10
 )
 
 // finisher writes how attempts ended: all that end during one flush go together in the next. A flush that fails is
@@ -32,8 +34,8 @@ type finisher struct {
 	space   sync.Cond
 	waiting []finishedAttempt
 
-	held     []finishedAttempt // used by run alone
-	nextHeld time.Time
+	held []finishedAttempt // put aside: somebody else's transaction holds them, or they are refused
+	over bool
 }
 
 func newFinisher(w *worker) *finisher {
@@ -44,7 +46,7 @@ func newFinisher(w *worker) *finisher {
 
 func (f *finisher) add(finished finishedAttempt) {
 	f.mu.Lock()
-	for len(f.waiting) >= maxUnwritten {
+	for !f.over && len(f.waiting)+len(f.held) >= maxUnwritten {
 		f.space.Wait()
 	}
 	f.waiting = append(f.waiting, finished)
@@ -58,12 +60,14 @@ func (f *finisher) add(finished finishedAttempt) {
 // run writes until ctx is done and nothing waits. What cannot be written by the time that end is done is left to the
 // end of the lease.
 func (f *finisher) run(ctx, end context.Context) {
-	var again <-chan time.Time
-	for {
-		if len(f.held) > 0 && !time.Now().Before(f.nextHeld) {
-			held := f.held
-			f.held, f.nextHeld = nil, time.Now().Add(heldFinishPause)
+	defer f.close()
+	nextHeld := time.Now()
+	var giveUp <-chan time.Time // on what was put aside
+	for end.Err() == nil {
+		if held := f.due(nextHeld); len(held) > 0 {
+			began := time.Now()
 			f.write(end, held)
+			nextHeld = time.Now().Add(max(heldFinishPause, heldShare*time.Since(began)))
 		}
 		if batch := f.next(); len(batch) > 0 {
 			completed := slices.DeleteFunc(slices.Clone(batch), func(a finishedAttempt) bool { return a.outcome != outcomeCompleted })
@@ -72,32 +76,55 @@ func (f *finisher) run(ctx, end context.Context) {
 			f.write(end, others)
 			continue
 		}
-		if again = nil; len(f.held) > 0 {
-			again = time.After(time.Until(f.nextHeld))
+		waiting, held := f.left()
+		if ctx.Err() != nil && !waiting {
+			if !held {
+				return
+			}
+			if giveUp == nil {
+				giveUp = time.After(writingGrace)
+			}
+		}
+		var again <-chan time.Time
+		stop := ctx.Done()
+		if held {
+			again = time.After(time.Until(nextHeld))
+		}
+		if giveUp != nil {
+			stop = nil
 		}
 		select {
 		case <-f.work:
 		case <-again:
-		case <-end.Done():
+		case <-stop:
+		case <-giveUp:
 			return
-		case <-ctx.Done():
-			if f.empty() && len(f.held) == 0 {
-				return
-			}
-			if again != nil {
-				select {
-				case <-again:
-				case <-end.Done():
-				}
-			}
+		case <-end.Done():
 		}
 	}
 }
 
-func (f *finisher) empty() bool {
+// due takes out what was put aside, once its time has come.
+func (f *finisher) due(next time.Time) []finishedAttempt {
+	if time.Now().Before(next) {
+		return nil
+	}
+	return f.takeHeld()
+}
+
+// left tells whether anything waits, and whether anything was put aside.
+func (f *finisher) left() (waiting, held bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.waiting) == 0
+	return len(f.waiting) > 0, len(f.held) > 0
+}
+
+// close lets nobody wait for room any more.
+func (f *finisher) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	f.space.Broadcast()
 }
 
 func (f *finisher) next() []finishedAttempt {
@@ -121,36 +148,39 @@ func (f *finisher) next() []finishedAttempt {
 func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 	w := f.worker
 	backoff := 10 * time.Millisecond
-	certain := true // no earlier try may have been committed
 	for len(batch) > 0 {
 		lost, err := w.session.finish(ctx, batch)
+		// What an earlier try may have written is most likely not lost.
+		lost = slices.DeleteFunc(lost, func(id int64) bool {
+			return slices.ContainsFunc(batch, func(a finishedAttempt) bool { return a.task.id == id && a.unsure })
+		})
 		var held *heldError
 		if errors.As(err, &held) {
 			batch, err = f.putAside(batch, held.ids), nil
 		}
 		if err == nil {
-			if !certain {
-				lost = nil // most likely an earlier try has written them
-			}
 			w.finishes(batch, lost)
 			w.claimsLost(lost)
 			return
 		}
-		if certain && len(batch) > 1 && refused(err) {
+		if len(batch) > 1 && refused(err) {
 			// One of them is refused, by a trigger for example: the others must not wait for it.
 			for _, half := range [][]finishedAttempt{batch[:len(batch)/2], batch[len(batch)/2:]} {
 				f.write(ctx, half)
 			}
 			return
 		}
-		certain = certain && !errors.Is(err, ErrOutcomeUnknown) && !outcomeUnknown(err)
-		if batch = w.stillOurs(batch, certain); len(batch) == 0 {
+		if errors.Is(err, ErrOutcomeUnknown) || outcomeUnknown(err) {
+			for i := range batch {
+				batch[i].unsure = true
+			}
+		}
+		if batch = w.stillOurs(batch); len(batch) == 0 {
 			return
 		}
 		w.trouble("writing finished tasks failed, trying again", err)
-		if len(batch) == 1 && refused(err) {
-			batch[0].held = true
-			f.held = append(f.held, batch[0])
+		if refused(err) {
+			f.putAside(batch, []int64{batch[0].task.id})
 			return
 		}
 		select {
@@ -162,14 +192,17 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 	}
 }
 
-// putAside keeps those of a batch that somebody else holds, and answers the others.
-func (f *finisher) putAside(batch []finishedAttempt, held []int64) []finishedAttempt {
-	if len(f.held) == 0 {
-		f.nextHeld = time.Now().Add(heldFinishPause)
+// putAside keeps those of a batch that cannot be written now, and answers the others.
+func (f *finisher) putAside(batch []finishedAttempt, ids []int64) []finishedAttempt {
+	aside := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		aside[id] = true
 	}
 	var others []finishedAttempt
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, finished := range batch {
-		if slices.Contains(held, finished.task.id) {
+		if aside[finished.task.id] {
 			finished.held = true
 			f.held = append(f.held, finished)
 		} else {
@@ -179,20 +212,30 @@ func (f *finisher) putAside(batch []finishedAttempt, held []int64) []finishedAtt
 	return others
 }
 
+// takeHeld takes out what was put aside.
+func (f *finisher) takeHeld() []finishedAttempt {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	held := f.held
+	f.held = nil
+	f.space.Broadcast()
+	return held
+}
+
 // refused tells that the database has answered and will answer the same again.
 func refused(err error) bool {
 	state := sqlState(err)
 	return isDataError(err) || strings.HasPrefix(state, "P0") || strings.HasPrefix(state, "42")
 }
 
-// stillOurs drops what was claimed under a lease that is over. certain says that it was not written before.
-func (w *worker) stillOurs(batch []finishedAttempt, certain bool) []finishedAttempt {
+// stillOurs drops what was claimed under a lease that is over.
+func (w *worker) stillOurs(batch []finishedAttempt) []finishedAttempt {
 	kept := make([]finishedAttempt, 0, len(batch))
 	var lost []int64
 	for _, finished := range batch {
 		if w.lease.holds(finished.task.workerID) {
 			kept = append(kept, finished)
-		} else if certain && finished.outcome != outcomeReleased {
+		} else if !finished.unsure && finished.outcome != outcomeReleased {
 			lost = append(lost, finished.task.id)
 		}
 	}

@@ -105,7 +105,7 @@ as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smal
 -- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
 -- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
 -- It goes on at p_from_queue and so on where an earlier call stopped; '' is from the beginning. At most p_first_hand of
--- the tasks were tried before or have one attempt only, and their parameters take p_bytes at most (as stored, but for the
+-- the tasks were tried before or have one attempt only, and those of a lane take p_bytes at most (as stored, but for the
 -- first of a lane): the first that is too many ends its lane. p_walk bounds what is read from beginnings and careful floors.
 --
 -- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
@@ -175,7 +175,12 @@ begin
         exit when not found;
       end if;
     end if;
-    continue when v_queue = any (v_paused);
+    if v_queue = any (v_paused) then
+      continue when v_walk > 0 or p_queues is not null;
+      lane := 'stopped'; queue := v_queue; priority := 32767; next_run := v_now; id := 0;
+      return next;
+      exit lanes;
+    end if;
     v_priority := case when v_queue = p_from_queue then p_from_priority - 1 else -32768 end;
     while v_left > 0 loop
       while v_floor <= v_floor_end and p_floor_priorities[v_floor] <= v_priority loop
@@ -257,7 +262,7 @@ begin
       end if;
       lane := null;
       while lane is null loop
-        v_want := least(4 * v_left + 1000, v_walk);
+        v_want := greatest(least(4 * v_left + 1000, v_walk), 1);
         select count(*), count(*) filter (where c.fits), count(*) filter (where c.fits and c.ours and c.first_hand),
             array_agg(c.place) filter (where c.fits and c.ours), array_agg(c.next_run) filter (where c.fits), array_agg(c.id) filter (where c.fits)
           into v_seen, v_kept, v_counted, v_places, v_next_runs, v_ids
@@ -280,7 +285,7 @@ begin
             with picked as materialized (
               select t.ctid as place
               from unnest(v_places) as p (place) join {schema}.anchor_tasks_hot t on t.ctid = p.place
-              where t.status = 'pending'
+              where t.status = 'pending' and t.next_run <= v_now
               for update of t skip locked)
             update {schema}.anchor_tasks_hot t
             set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,

@@ -1,0 +1,103 @@
+package anchor
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// looking is a claimFloors with a clock of its own and one look after the other.
+type looking struct {
+	t      *testing.T
+	floors claimFloors
+	now    time.Time
+}
+
+func newLooking(t *testing.T) *looking { return &looking{t: t, now: time.Unix(1_000_000, 0)} }
+
+func (l *looking) next(req claimRequest) *claimLook {
+	l.t.Helper()
+	req.limit, req.firstHand = 100, 100
+	look, _ := l.floors.next(req, l.now)
+	return look
+}
+
+// took is a look that took so long and found reports.
+func (l *looking) took(look *claimLook, d time.Duration, reports ...laneReport) (more bool, again time.Duration) {
+	began := l.now
+	l.now = l.now.Add(d)
+	return l.floors.looked(look, claimFound{reports: reports}, began, l.now)
+}
+
+func report(queue string, state laneState, id int64) laneReport {
+	return laneReport{lane: lane{queue, 0}, state: state, at: position{time.Unix(1000, 0), id}, known: true}
+}
+
+// However long one look took, a second later polls find everything again.
+func TestASlowLookDoesNotBlindTheNextPolls(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{sweep: true}), 8*time.Second)
+	l.now = l.now.Add(time.Second)
+	if look := l.next(claimRequest{sweep: true}); look == nil || !look.sweep {
+		t.Errorf("a second behind a look of 8 s a poll looks at %+v", look)
+	}
+}
+
+func TestASweepDoesNotStarveHintedQueues(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{sweep: true}), time.Millisecond, report("a", laneStopped, 1))
+	for i := range 4 {
+		l.now = l.now.Add(time.Second)
+		look := l.next(claimRequest{hinted: []string{"b"}})
+		if i%2 == 0 && (look.sweep || !look.heads || !slices.Contains(look.queues, "b")) {
+			t.Fatalf("look %d: %+v, want the beginning of b", i, look)
+		}
+		if i%2 == 1 && (!look.sweep || look.from.queue != "a" || look.from.id == 0) {
+			t.Fatalf("look %d: %+v, want the sweep to go on in a", i, look)
+		}
+		state := laneRead
+		if look.sweep {
+			state = laneStopped
+		}
+		l.took(look, time.Millisecond, report("a", state, int64(i+2)))
+	}
+}
+
+// A queue of which a look has read enough is left to the sweep: it is not looked at again and again.
+func TestABacklogOfOthersIsNotReadForEver(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	req := claimRequest{hinted: []string{"q"}}
+	for looks := range 10 {
+		look := l.next(req)
+		req.hinted = nil
+		if look == nil {
+			if looks > 3 {
+				t.Errorf("it took %d looks to come to rest", looks)
+			}
+			return
+		}
+		state := laneRead
+		if look.heads {
+			state = laneStopped
+		}
+		l.took(look, 50*time.Millisecond, report("q", state, int64(looks+1)))
+		l.now = l.now.Add(2 * time.Second)
+	}
+	t.Error("the looks never come to rest")
+}
+
+// Where tasks were left is where the next look begins, carefully if that is behind what was read before.
+func TestFloorsMoveToWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{hinted: []string{"q"}}), time.Millisecond, report("q", laneRead, 50))
+	l.now = l.now.Add(time.Second)
+	l.took(l.next(claimRequest{hinted: []string{"q"}}), 100*time.Millisecond, report("q", laneLeft, 20))
+	look := l.next(claimRequest{})
+	if look == nil || look.heads || !slices.Equal(look.ids, []int64{20}) || !slices.Equal(look.careful, []bool{true}) || !slices.Equal(look.starts, []int32{1, 2}) {
+		t.Errorf("the next look is %+v, want one of q from 20, carefully", look)
+	}
+}
