@@ -61,7 +61,7 @@ func TestConcurrentFirstUseOfATransactionLeaksNoConnection(t *testing.T) {
 	var armed atomic.Bool
 	var both sync.WaitGroup // both have a connection each before either goes on
 	both.Add(2)
-	config.MaxConns = 2
+	config.MaxConns = 3 // one is kept from handlers
 	config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
 		if armed.Load() {
 			both.Done()
