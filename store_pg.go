@@ -257,6 +257,13 @@ func isConflict(err error) bool {
 	return state == stateSerializationFailure || state == stateDeadlockDetected
 }
 
+// serverTrouble tells the errors that no statement is to blame for: the server has no disk, no memory or no connection
+// left (classes 53 and 58).
+func serverTrouble(err error) bool {
+	state := sqlState(err)
+	return strings.HasPrefix(state, "53") || strings.HasPrefix(state, "58")
+}
+
 // isDataError tells the errors of a batch that may be one row's alone (classes 22 and 23, and limits).
 func isDataError(err error) bool {
 	state := sqlState(err)

@@ -76,7 +76,7 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 			return
 		case errors.Is(err, errHookInterrupted):
 			return // the lease ends with this worker, and another one calls the hook
-		case call != nil && (calls >= maxHookCalls && !isConflict(err) || errors.Is(err, errHookStuck) || errors.Is(err, errHookRowsOpen) || errors.Is(err, errHandlerTxEnded)):
+		case call != nil && (calls >= maxHookCalls && !isConflict(err) && !serverTrouble(err) || errors.Is(err, errHookStuck) || errors.Is(err, errHookRowsOpen) || errors.Is(err, errHandlerTxEnded)):
 			call = nil
 			message = cleanMessage(message + "\n\nfailure hook: " + err.Error())
 		default:

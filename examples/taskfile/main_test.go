@@ -127,9 +127,9 @@ func TestCheckNamesEveryMistakeAndItsPlace(t *testing.T) {
 		stdout, stderr, code := start(t, args...)
 		want := strings.Join([]string{
 			"anchor: " + path + `:2:5: tasks/0/name: no task "MakeThumbnial" is registered; did you mean "MakeThumbnail"?`,
-			path + `:59:11: tasks/1/parameters/properties/userId/format: is "int64", the Go type main.WelcomeParams has "int32"`,
-			path + `:68:7: tasks/1/retryPolicy/interval: interval "often": entry 1 is not a duration such as "5m"`,
-			path + `:70:5: tasks/1/timeot: unknown key "timeot"; did you mean "timeout"?`,
+			path + `:57:11: tasks/1/parameters/properties/userId/format: is "int64", the Go type main.WelcomeParams has "int32"`,
+			path + `:66:7: tasks/1/retryPolicy/interval: interval "often": entry 1 is not a duration such as "5m"`,
+			path + `:68:5: tasks/1/timeot: unknown key "timeot"; did you mean "timeout"?`,
 		}, "\n") + "\n"
 		if diff := cmp.Diff(want, stderr); diff != "" || code != 1 || stdout != "" {
 			t.Errorf("%q: exit code %d, stdout %q, stderr (-want +got):\n%s", args[0], code, stdout, diff)
