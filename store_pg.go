@@ -44,7 +44,7 @@ type PGStore struct {
 
 	// txs has a place for each connection that handlers' transactions may hold: all of the pool but one, so that
 	// whoever enqueues does not wait behind handlers that wait for him.
-	txs chan struct{}
+	txs func() chan struct{}
 
 	statements sync.Map // statement as written -> with the schema in place
 	waker      *waker
@@ -101,9 +101,8 @@ func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 	var errs []error
 	if pool == nil {
 		errs = append(errs, errNilPool)
-	} else {
-		s.txs = make(chan struct{}, max(pool.Config().MaxConns-1, 1))
 	}
+	s.txs = sync.OnceValue(func() chan struct{} { return make(chan struct{}, max(pool.Config().MaxConns-1, 1)) })
 	for i, opt := range opts {
 		if opt == nil {
 			errs = append(errs, fmt.Errorf("option %d is nil", i+1))
@@ -123,7 +122,7 @@ func NewPGStore(pool *pgxpool.Pool, opts ...PGOption) *PGStore {
 // acquireForTx is a connection for a handler's transaction, whose place is given back by freeTx.
 func (s *PGStore) acquireForTx(ctx context.Context) (*pgxpool.Conn, error) {
 	select {
-	case s.txs <- struct{}{}:
+	case s.txs() <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -134,7 +133,7 @@ func (s *PGStore) acquireForTx(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, err
 }
 
-func (s *PGStore) freeTx() { <-s.txs }
+func (s *PGStore) freeTx() { <-s.txs() }
 
 // mistake is what is wrong with the store's own declaration.
 func (s *PGStore) mistake() error {
