@@ -3,6 +3,7 @@ package anchor
 import (
 	"encoding"
 	"encoding/json"
+	"math/bits"
 	"reflect"
 	"strconv"
 	"strings"
@@ -21,9 +22,9 @@ type quickDecoder struct {
 	fields map[string]int
 }
 
-// newQuickDecoder is nil for a type that has other fields.
+// newQuickDecoder is nil for a type that has other fields, or too many.
 func newQuickDecoder(t reflect.Type) *quickDecoder {
-	if implements(t, jsonUnmarshalerType) || implements(t, textUnmarshalerType) {
+	if t.NumField() > 64 || implements(t, jsonUnmarshalerType) || implements(t, textUnmarshalerType) {
 		return nil
 	}
 	d := &quickDecoder{fields: make(map[string]int, t.NumField())}
@@ -50,40 +51,42 @@ func quickKind(t reflect.Type) bool {
 		t.Kind() >= reflect.Int && t.Kind() <= reflect.Int64 || t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64
 }
 
-// decode reads raw into a pointer to a new value of the type. It is false when it is not sure; what it has written by
-// then is to be thrown away.
-func (d *quickDecoder) decode(raw []byte, into any) bool {
+// decode reads raw into a pointer to a new value of the type. It is not ok when it is not sure; what it has written by
+// then is to be thrown away. It is complete when every field of the type was there.
+func (d *quickDecoder) decode(raw []byte, into any) (complete, ok bool) {
 	v := reflect.ValueOf(into).Elem()
 	i := skipSpace(raw, 0)
 	if i >= len(raw) || raw[i] != '{' {
-		return false
+		return false, false
 	}
 	if i = skipSpace(raw, i+1); i < len(raw) && raw[i] == '}' {
-		return skipSpace(raw, i+1) == len(raw)
+		return len(d.fields) == 0, skipSpace(raw, i+1) == len(raw)
 	}
+	var seen uint64
 	for {
 		key, end := quickText(raw, i)
 		if end < 0 {
-			return false
+			return false, false
 		}
 		field, known := d.fields[string(key)]
 		i = skipSpace(raw, end)
 		if !known || i >= len(raw) || raw[i] != ':' {
-			return false
+			return false, false
 		}
+		seen |= 1 << field
 		if i = quickValue(raw, skipSpace(raw, i+1), v.Field(field)); i < 0 {
-			return false
+			return false, false
 		}
 		if i = skipSpace(raw, i); i >= len(raw) {
-			return false
+			return false, false
 		}
 		switch raw[i] {
 		case ',':
 			i = skipSpace(raw, i+1)
 		case '}':
-			return skipSpace(raw, i+1) == len(raw)
+			return bits.OnesCount64(seen) == len(d.fields), skipSpace(raw, i+1) == len(raw)
 		default:
-			return false
+			return false, false
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (r *readsItself) UnmarshalJSON([]byte) error { r.A = 1; return nil }
 // agrees checks that what the quick decoder takes is what encoding/json makes of it.
 func agrees(t interface{ Errorf(string, ...any) }, raw []byte) (quick bool) {
 	var got, want quickParams
-	quick = newQuickDecoder(reflect.TypeFor[quickParams]()).decode(raw, &got)
+	complete, quick := newQuickDecoder(reflect.TypeFor[quickParams]()).decode(raw, &got)
 	if !quick {
 		return false
 	}
@@ -70,6 +70,10 @@ func agrees(t interface{ Errorf(string, ...any) }, raw []byte) (quick bool) {
 		t.Errorf("%q is taken, although %v", raw, err)
 	} else if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%q (-encoding/json +quick):\n%s", raw, diff)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil || complete != (len(fields) == reflect.TypeFor[quickParams]().NumField()) {
+		t.Errorf("%q: complete is %t (%v)", raw, complete, err)
 	}
 	return true
 }

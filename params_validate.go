@@ -45,7 +45,10 @@ func (r *registeredTask) load(raw []byte) (any, error) {
 
 // read decodes and validates.
 func (r *registeredTask) read(raw []byte) (any, error) {
-	params, err := r.decode(raw)
+	params, complete, err := r.decode(raw)
+	if complete && r.schema.fresh == nil {
+		return params, nil // the schema asks for no more
+	}
 	if err == nil {
 		violations := r.schema.stored.validate(raw)
 		if len(violations) == 0 {

@@ -88,7 +88,7 @@ func BenchmarkEnqueueValidation(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/decode", c.name), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := c.task.decode(raw); err != nil {
+				if _, _, err := c.task.decode(raw); err != nil {
 					b.Fatal(err)
 				}
 			}

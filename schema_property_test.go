@@ -23,9 +23,9 @@ func registerType(t reflect.Type) (*registeredTask, error) {
 		return nil, err
 	}
 	def := &taskDefinition{name: "Generated", params: t, schema: schema, options: taskOptions{taskPolicy: defaultTaskPolicy()}}
-	def.decode = func(raw []byte) (any, error) {
+	def.decode = func(raw []byte) (any, bool, error) {
 		params := reflect.New(t).Interface()
-		return params, decodeStrictly(raw, params)
+		return params, false, decodeStrictly(raw, params)
 	}
 	return &registeredTask{taskDefinition: def, policy: def.options.taskPolicy}, nil
 }

@@ -85,12 +85,13 @@ type AnyTask interface {
 
 // taskDefinition is a Task with its type parameter erased.
 type taskDefinition struct {
-	name     string
-	source   string // file:line of Define
-	params   reflect.Type
-	schema   *paramsSchema // nil when params cannot be described
-	options  taskOptions
-	decode   func(raw []byte) (any, error)
+	name    string
+	source  string // file:line of Define
+	params  reflect.Type
+	schema  *paramsSchema // nil when params cannot be described
+	options taskOptions
+	// decode also tells whether every field was there with a value of its own.
+	decode   func(raw []byte) (params any, complete bool, err error)
 	run      func(ctx context.Context, tx pgx.Tx, params any) error // nil: this process only enqueues it
 	onFailed func(ctx context.Context, tx pgx.Tx, failure Failure, params any) error
 	webhook  *webhookSender  // nil: none
@@ -126,14 +127,15 @@ func Define[P any](name string, handler Handler[P], opts ...TaskOption) *Task[P]
 	if def.params.Kind() == reflect.Struct {
 		quick = newQuickDecoder(def.params)
 	}
-	def.decode = func(raw []byte) (any, error) {
+	def.decode = func(raw []byte) (any, bool, error) {
 		if quick != nil {
-			if params := new(P); quick.decode(raw, params) {
-				return params, nil
+			params := new(P)
+			if complete, ok := quick.decode(raw, params); ok {
+				return params, complete, nil
 			}
 		}
 		params := new(P)
-		return params, decodeStrictly(raw, params)
+		return params, false, decodeStrictly(raw, params)
 	}
 	if handler != nil {
 		def.run = func(ctx context.Context, tx pgx.Tx, params any) error { return handler(ctx, tx, params.(*P)) }
