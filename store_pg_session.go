@@ -154,6 +154,9 @@ func (o outcome) String() string {
 }
 
 func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int64, error) {
+	if len(batch) == 0 {
+		return nil, nil
+	}
 	if err := pauseAt(pauseBeforeFinish, batch[0].task.attempt); err != nil {
 		return nil, err
 	}

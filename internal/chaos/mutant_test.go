@@ -7,6 +7,8 @@ import (
 	"testing"
 )
 
+const mutantTries = 4
+
 func TestEveryMutantIsCaught(t *testing.T) {
 	t.Parallel()
 	s := suiteOf(t)
@@ -16,14 +18,20 @@ func TestEveryMutantIsCaught(t *testing.T) {
 		}
 		t.Run(strings.ReplaceAll(m.Name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			caught, err := s.Try(t.Context(), m)
-			if err != nil {
-				t.Fatal(err)
+			// A mistake shows when a worker is woken at the right moment, which a busy machine may miss.
+			for try := 1; ; try++ {
+				caught, err := s.Try(t.Context(), m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if caught[m.Check] > 0 {
+					t.Logf("caught by %v", caught)
+					return
+				}
+				if try == mutantTries {
+					t.Fatalf("%s was to catch it, violations by check of the last of %d tries: %v", m.Check, try, caught)
+				}
 			}
-			if caught[m.Check] == 0 {
-				t.Errorf("%s was to catch it, violations by check: %v", m.Check, caught)
-			}
-			t.Logf("caught by %v", caught)
 		})
 	}
 }
