@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Not a part of make test: one run in about ten finds tasks that have not ended within a minute, for a reason that is
-// not known yet. docs/reliability.md says so.
-
+// Not a part of make test: now and then a run finds tasks that have not ended within a minute, for a reason that is not
+// known yet. docs/reliability.md says so.
 func TestSynchronousFailoverLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	acknowledged, unknown, lost := 0, 0, 0
