@@ -14,7 +14,7 @@ import (
 // onTerminal runs the program under the pseudo-terminal of script (util-linux), which also shows stderr.
 func (r *rig) onTerminal(args ...string) outcome {
 	r.t.Helper()
-	quoted := []string{program}
+	quoted := []string{"exec", program} // a shell between would take ctrl-C as its own
 	for _, arg := range args {
 		quoted = append(quoted, "'"+arg+"'")
 	}
@@ -72,7 +72,7 @@ func TestWatchOnATerminal(t *testing.T) {
 	r := newSeededRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "script", "-q", "-e", "-c", program+" stats --watch --interval 100ms", "/dev/null")
+	cmd := exec.CommandContext(ctx, "script", "-q", "-e", "-c", "exec "+program+" stats --watch --interval 100ms", "/dev/null")
 	cmd.Env = environment(r.url)
 	keys, err := cmd.StdinPipe()
 	if err != nil {
