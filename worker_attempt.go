@@ -342,25 +342,35 @@ func (r *runningSet) loseClaims(workerID string) {
 const watchInterval = 100 * time.Millisecond
 
 // watch takes tasks away from handlers that ignore the end of their context, gives back what waits too long behind
-// others, and ends the handlers of a lease that could not be renewed.
+// others, and ends the handlers of a lease that could not be renewed. It sleeps while no slot is taken: then nothing waits
+// in the buffer either.
 func (w *worker) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
+	timer := time.NewTimer(watchInterval)
+	defer timer.Stop()
 	for {
+		if w.intake.busy() == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.intake.begun:
+			}
+		}
+		timer.Reset(watchInterval)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		if w.lease.over() {
 			w.running.loseClaims("")
 		}
-		stale := w.intake.stale()
-		for _, task := range stale {
-			w.giveBack(task)
-		}
-		if hinting, ok := w.session.(interface{ hintLater(tasks []*claimedTask) }); ok {
-			hinting.hintLater(stale)
+		if stale := w.intake.stale(); len(stale) > 0 {
+			for _, task := range stale {
+				w.giveBack(task)
+			}
+			if hinting, ok := w.session.(interface{ hintLater(tasks []*claimedTask) }); ok {
+				hinting.hintLater(stale)
+			}
 		}
 		now := time.Now()
 		for _, a := range w.running.all() {

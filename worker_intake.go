@@ -23,6 +23,7 @@ type intake struct {
 	slots int
 	spawn func()        // starts an executor
 	room  chan struct{} // a hint: there may be room for another claim
+	begun chan struct{} // a hint: slots are taken after none was
 
 	mu        sync.Mutex
 	first     taskQueue // tried before, or with one attempt only: these wait for nobody
@@ -65,7 +66,7 @@ func (q *taskQueue) pop() *claimedTask {
 }
 
 func newIntake(slots int, spawn func()) *intake {
-	return &intake{slots: slots, spawn: spawn, room: make(chan struct{}, 1), measured: time.Now()}
+	return &intake{slots: slots, spawn: spawn, room: make(chan struct{}, 1), begun: make(chan struct{}, 1), measured: time.Now()}
 }
 
 // capacity is how many tasks to claim now, and how many of them may be such as wait for nobody: no more than slots
@@ -120,6 +121,12 @@ func (in *intake) put(tasks []*claimedTask) bool {
 			in.buffer.push(task, now)
 		}
 		in.meanBytes += (float64(len(task.params)) - in.meanBytes) / 64
+	}
+	if in.executors == 0 && len(tasks) > 0 {
+		select {
+		case in.begun <- struct{}{}:
+		default:
+		}
 	}
 	for range min(in.slots-in.executors, in.first.len()+in.buffer.len()) {
 		in.executors++

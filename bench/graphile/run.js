@@ -93,7 +93,7 @@ async function work(pgPool, next) {
   };
   tell({ event: "started", cpu: cpuNS() });
   const runner = await run({ preset: preset(), pgPool, logger, noHandleSignals: true, taskList: { [TASK]: handle } });
-  const ticker = setInterval(() => tell({ event: "tick", done: started }), TICK_MS);
+  const ticker = spec.quiet ? null : setInterval(() => tell({ event: "tick", done: started }), TICK_MS);
   while ((await next()) === "usage") tell({ event: "usage", done: started, cpu: cpuNS() });
   await runner.stop();
   clearInterval(ticker);

@@ -36,7 +36,7 @@ func rest(ctx context.Context, b *Bench, v variant) (result.Run, error) {
 		return result.Run{}, err
 	}
 	defer closeSite()
-	p, err := site.Start(ctx, protocol.Spec{Role: protocol.Work, Handler: protocol.Noop, Count: 1 << 40})
+	p, err := site.Start(ctx, protocol.Spec{Role: protocol.Work, Handler: protocol.Noop, Count: 1 << 40, Quiet: true})
 	if err != nil {
 		return result.Run{}, err
 	}

@@ -80,6 +80,8 @@ type Spec struct {
 	Naps int64 `json:"naps,omitempty"`
 	// Seen names a file that Work writes when it stops: one byte a task, how often it was handled here.
 	Seen string `json:"seen,omitempty"`
+	// Quiet lets Work tell nothing by itself, so that what is measured is the queue's own.
+	Quiet bool `json:"quiet,omitempty"`
 	// Profile names a file for a CPU profile from Go to the end.
 	Profile string `json:"profile,omitempty"`
 }

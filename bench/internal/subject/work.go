@@ -106,8 +106,12 @@ func (c *channel) untilStopped(count *counter, spec protocol.Spec, stop func() e
 	over := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		ticker := time.NewTicker(tickInterval)
-		defer ticker.Stop()
+		var ticks <-chan time.Time
+		if !spec.Quiet {
+			ticker := time.NewTicker(tickInterval)
+			defer ticker.Stop()
+			ticks = ticker.C
+		}
 		all := count.all
 		for {
 			select {
@@ -116,7 +120,7 @@ func (c *channel) untilStopped(count *counter, spec protocol.Spec, stop func() e
 			case <-all:
 				c.tell(protocol.Event{Event: protocol.Handled, Done: count.started.Load()})
 				all = nil
-			case <-ticker.C:
+			case <-ticks:
 				c.tell(protocol.Event{Event: protocol.Tick, Done: count.started.Load()})
 			}
 		}
