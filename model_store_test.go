@@ -442,7 +442,7 @@ func (r *modelRig) pause() {
 
 func (r *modelRig) heartbeat() {
 	s := r.index("worker", len(r.sessions))
-	beat, err := r.sessions[s].heartbeat(context.Background(), false)
+	beat, err := renew(context.Background(), r.sessions[s], false)
 	r.ok(err)
 	var want []int64
 	for i, t := range r.model.tasks {
@@ -457,7 +457,7 @@ func (r *modelRig) heartbeat() {
 
 // rebirth lets a worker's lease end: its session goes on as another worker.
 func (r *modelRig) rebirth(s int) {
-	_, err := r.sessions[s].heartbeat(context.Background(), true)
+	_, err := renew(context.Background(), r.sessions[s], true)
 	r.ok(err)
 	if r.workers[s] != nil {
 		r.workers[s].dead = true

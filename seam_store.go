@@ -100,13 +100,14 @@ func (s *watchedSession) close(ctx context.Context) error {
 }
 
 func (s *watchedSession) heartbeat(ctx context.Context, over bool) (heartbeat, error) {
-	beat, err := s.session.heartbeat(ctx, over || s.watch.LeaseLost())
-	if err == nil {
-		s.mu.Lock()
-		s.workerID = beat.workerID
-		s.mu.Unlock()
-	}
-	return beat, err
+	return s.session.heartbeat(ctx, over || s.watch.LeaseLost())
+}
+
+func (s *watchedSession) adopt(workerID string) {
+	s.session.adopt(workerID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.workerID = workerID
 }
 
 func (s *watchedSession) claim(ctx context.Context, req claimRequest) (claimed, error) {

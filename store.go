@@ -61,10 +61,12 @@ type cronStore interface {
 // session is what one call of Client.Work has of a store. Each method is called by one goroutine at a time,
 // different ones concurrently, but for begin and fail, which any number may call at once.
 type session interface {
-	// heartbeat renews the lease. When it is over in the caller's eyes, or another worker has taken the tasks, the
-	// session goes on as a new worker instead, and what was claimed under another id than beat.workerID is left
-	// to be taken back.
+	// heartbeat renews the lease. When it is over in the caller's eyes, or another worker has taken the tasks, it
+	// registers a new worker instead, and what was claimed under another id than beat.workerID is left to be taken
+	// back. The session claims for the new one once adopt was called with its id, and not before: a claim that its
+	// caller cannot tell for its own would be nobody's.
 	heartbeat(ctx context.Context, over bool) (beat heartbeat, err error)
+	adopt(workerID string)
 
 	// claim takes ready tasks: status running, attempt counted, durable before it returns.
 	claim(ctx context.Context, req claimRequest) (claimed, error)
@@ -210,7 +212,7 @@ type workerRecord struct {
 }
 
 type heartbeat struct {
-	// workerID is whom this session claims for from now on.
+	// workerID is whom this session is to claim for from now on.
 	workerID string
 	// cancelled are the running tasks of this worker that somebody asked to cancel.
 	cancelled []int64

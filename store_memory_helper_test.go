@@ -80,7 +80,7 @@ func (f *memoryFixture) claimAll(limit int) []*claimedTask {
 
 func (f *memoryFixture) claimBy(s *memorySession, limit int) []*claimedTask {
 	f.t.Helper()
-	if _, err := s.heartbeat(f.t.Context(), false); err != nil {
+	if _, err := renew(f.t.Context(), s, false); err != nil {
 		f.t.Fatalf("heartbeat: %v", err)
 	}
 	found, err := s.claim(f.t.Context(), claimRequest{names: []string{"a", "b"}, limit: limit, firstHand: limit})

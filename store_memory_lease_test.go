@@ -21,7 +21,7 @@ func TestMemoryTakeBack(t *testing.T) {
 		must(t, f.store.cancel(t.Context(), nil, cancelled))
 
 		time.Sleep(testLease - time.Nanosecond)
-		_, err := f.heartbeat(t.Context(), false)
+		_, err := renew(t.Context(), f.memorySession, false)
 		must(t, err)
 		taken, err := f.takeBack(t.Context(), []string{"b"}, 10)
 		must(t, err)
@@ -55,7 +55,7 @@ func TestMemoryTakeBack(t *testing.T) {
 			t.Errorf("exhausted: %+v", info)
 		}
 
-		beat, err := dead.heartbeat(t.Context(), false)
+		beat, err := renew(t.Context(), dead, false)
 		must(t, err)
 		if beat.workerID == "dead" || beat.cancelled != nil {
 			t.Errorf("the dead worker goes on: %+v", beat)
@@ -111,9 +111,9 @@ func TestMemoryHeartbeatGoesOnAsANewWorker(t *testing.T) {
 		time.Sleep(testLease)
 		_, err := f.claim(t.Context(), claimRequest{names: []string{"a"}, limit: 1})
 		wantError(t, err, ErrClaimLost)
-		beat, err := f.heartbeat(t.Context(), false)
+		beat, err := renew(t.Context(), f.memorySession, false)
 		must(t, err)
-		again, err := f.heartbeat(t.Context(), false)
+		again, err := renew(t.Context(), f.memorySession, false)
 		must(t, err)
 		if beat.workerID == "w1" || beat.workerID != again.workerID {
 			t.Errorf("worker %q after the lease was over, then %q", beat.workerID, again.workerID)

@@ -32,6 +32,7 @@ type memorySession struct {
 
 	// Guarded by the store's mutex:
 	worker    *memoryWorker
+	next      *memoryWorker // registered, and not adopted yet
 	lastFirst string // the queue that came first in the last claim
 	lastHint  wakeup
 	timer     *time.Timer // for the next task that falls due
@@ -51,7 +52,7 @@ func (s *MemoryStore) openSession(ctx context.Context, w workerRecord) (session,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	session.register(w, now)
+	session.worker = session.register(w, now)
 	s.sessions = append(s.sessions, session)
 	session.rearm(now)
 	return session, nil
@@ -66,9 +67,10 @@ func nameSet(names []string) map[string]bool {
 }
 
 // register begins the life of a worker. The caller has the mutex.
-func (s *memorySession) register(record workerRecord, now time.Time) {
-	s.worker = &memoryWorker{record: record, session: s, startedAt: now, leaseUntil: now.Add(record.lease), held: make(map[int64]*memoryTask)}
-	s.store.workers = append(s.store.workers, s.worker)
+func (s *memorySession) register(record workerRecord, now time.Time) *memoryWorker {
+	w := &memoryWorker{record: record, session: s, startedAt: now, leaseUntil: now.Add(record.lease), held: make(map[int64]*memoryTask)}
+	s.store.workers = append(s.store.workers, w)
+	return w
 }
 
 // heartbeat renews no lease that is over, even if nobody has taken the tasks yet: their handlers may have been
@@ -84,8 +86,9 @@ func (s *memorySession) heartbeat(ctx context.Context, over bool) (heartbeat, er
 		s.worker.gone = true
 		record := s.worker.record
 		record.id = newWorkerID()
-		s.register(record, now)
+		s.next = s.register(record, now)
 		s.store.forgetIdle()
+		return heartbeat{workerID: record.id}, nil
 	}
 	s.worker.leaseUntil = now.Add(s.worker.record.lease)
 	beat := heartbeat{workerID: s.worker.record.id}
@@ -96,6 +99,14 @@ func (s *memorySession) heartbeat(ctx context.Context, over bool) (heartbeat, er
 	}
 	slices.Sort(beat.cancelled)
 	return beat, nil
+}
+
+func (s *memorySession) adopt(workerID string) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	if s.next != nil && s.next.record.id == workerID {
+		s.worker, s.next = s.next, nil
+	}
 }
 
 // claim looks at every queue, so hints and sweeps make no difference.

@@ -85,7 +85,7 @@ func TestMemoryStoreRefusesEndedContext(t *testing.T) {
 		"tasks":       func() error { _, err := f.store.tasks(ended, TaskQuery{}); return err },
 		"stats":       func() error { _, err := f.store.stats(ended); return err },
 		"openSession": func() error { _, err := f.store.openSession(ended, workerRecord{}); return err },
-		"heartbeat":   func() error { _, err := f.heartbeat(ended, false); return err },
+		"heartbeat":   func() error { _, err := renew(ended, f.memorySession, false); return err },
 		"claim":       func() error { _, err := f.claim(ended, claimRequest{}); return err },
 		"finish":      func() error { _, err := f.finish(ended, nil); return err },
 		"takeBack":    func() error { _, err := f.takeBack(ended, nil, 1); return err },
@@ -124,7 +124,7 @@ func TestMemoryStoreCancelRunning(t *testing.T) {
 		t.Errorf("wakeups (-want +got):\n%s", diff)
 	}
 	f.wantStatus(id, StatusRunning)
-	beat, err := f.heartbeat(t.Context(), false)
+	beat, err := renew(t.Context(), f.memorySession, false)
 	must(t, err)
 	if diff := cmp.Diff(heartbeat{workerID: "w1", cancelled: []int64{id}}, beat, cmp.AllowUnexported(heartbeat{})); diff != "" {
 		t.Errorf("heartbeat (-want +got):\n%s", diff)

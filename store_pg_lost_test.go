@@ -52,7 +52,7 @@ func TestLostCommitsDoNotStarveTheLease(t *testing.T) {
 	eventually(t, "a commit that is being looked for", func() bool {
 		return readOne[int](rig, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") > 0
 	})
-	if _, err := s.heartbeat(t.Context(), false); err != nil {
+	if _, err := renew(t.Context(), s, false); err != nil {
 		t.Errorf("the lease could not be renewed: %v", err)
 	}
 	if err := holder.Rollback(t.Context()); err != nil {

@@ -136,12 +136,15 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 		if err := p.register(ctx, beat.workerID); err != nil {
 			return beat, err
 		}
-		p.mu.Lock()
-		p.worker.id = beat.workerID
-		p.mu.Unlock()
 	}
 	_ = p.disownLost(ctx) // tried again with the next one
 	return beat, nil
+}
+
+func (p *pgSession) adopt(workerID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.worker.id = workerID
 }
 
 const (

@@ -263,3 +263,12 @@ func (l *testLog) String() string {
 	defer l.mu.Unlock()
 	return l.buffer.String()
 }
+
+// renew is a heartbeat as a worker does it.
+func renew(ctx context.Context, s session, over bool) (heartbeat, error) {
+	beat, err := s.heartbeat(ctx, over)
+	if err == nil {
+		s.adopt(beat.workerID)
+	}
+	return beat, err
+}

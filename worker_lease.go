@@ -67,6 +67,7 @@ func (w *worker) keepLease(ctx context.Context) {
 		began := time.Now()
 		beat, err := w.session.heartbeat(ctx, w.lease.over())
 		if err == nil && w.lease.renewed(beat.workerID, began.Add(w.options.lease)) {
+			w.session.adopt(beat.workerID)
 			w.running.loseClaims(beat.workerID)
 			for _, id := range beat.cancelled {
 				w.running.cancelTask(id)
