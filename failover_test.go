@@ -35,6 +35,25 @@ func rounds(t *testing.T, byDefault int) int {
 	return n
 }
 
+func TestSynchronousFailoverLosesNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	acknowledged, unknown, lost := 0, 0, 0
+	var slowest time.Duration
+	count := rounds(t, 1)
+	for range count {
+		f := newFailover(t, true)
+		f.run()
+		if f.lost > 0 {
+			t.Errorf("%d acknowledged tasks are lost", f.lost)
+		}
+		acknowledged, unknown, lost = acknowledged+len(f.acknowledged), unknown+len(f.unknown), lost+f.lost
+		slowest = max(slowest, f.recovery)
+		f.close()
+	}
+	t.Logf("synchronous failover: %d rounds, %d acknowledged, %d lost, %d of unknown outcome, slowest recovery %v",
+		count, acknowledged, lost, unknown, slowest.Round(time.Millisecond))
+}
+
 // What the standby has not received is gone, effects and all. The rest is as sound as ever.
 func TestAsynchronousFailoverLosesOnlyWhatTheStandbyHasNotReceived(t *testing.T) {
 	t.Parallel()

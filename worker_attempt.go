@@ -104,6 +104,11 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	}
 	a := w.newAttempt(task, def, policy, params)
 	w.running.add(a)
+	if !w.lease.holds(task.workerID) { // lost before anybody could tell this attempt
+		w.running.remove(a)
+		a.ctx.end(nil)
+		return true
+	}
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit; after Goexit this goroutine is lost

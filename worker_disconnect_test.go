@@ -96,9 +96,11 @@ func TestLeaseThatCouldNotBeRenewedInTimeLosesNoTask(t *testing.T) {
 		return context.Cause(ctx)
 	}, WithRetryPolicy("1ms", 5))
 	client := rig.newClient(task)
-	rig.startWork(client, WithLease(600*time.Millisecond), WithPollInterval(50*time.Millisecond))
+	rig.startWork(client, WithLease(2*time.Second), WithPollInterval(50*time.Millisecond))
 	id := enqueue(rig, client, task, &noParams{})
-	receive(t, "first start", started)
+	if attempt := receive(t, "first start", started); attempt != 1 {
+		t.Fatalf("attempt %d is the first to start", attempt)
+	}
 	// Nobody can renew, and nobody can take back.
 	tx, err := rig.pool.Begin(t.Context())
 	if err != nil {

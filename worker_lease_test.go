@@ -34,11 +34,57 @@ func TestTasksClaimedWhileAWorkerChangesItsIDRun(t *testing.T) {
 	}
 }
 
+// The lease may be lost between the look at it and the handler's start: then nobody would tell the handler.
+func TestAClaimLostWhileItsParametersAreReadDoesNotStart(t *testing.T) {
+	t.Parallel()
+	rig := newPG(t)
+	s := &loseLeaseStore{Store: rig.store, claims: make(chan struct{}), renewed: make(chan struct{})}
+	reading := make(chan struct{})
+	var once sync.Once
+	waitsToBeRead.Store(t.Name(), func() {
+		once.Do(func() {
+			close(reading)
+			<-s.renewed
+		})
+	})
+	starts := make(chan *TaskInfo, 10)
+	task := Define("Ran", func(ctx context.Context, _ pgx.Tx, _ *slowlyRead) error {
+		info, _ := TaskFromContext(ctx)
+		starts <- info
+		return nil
+	})
+	client := rig.clientOf(s, task)
+	enqueue(rig, client, task, &slowlyRead{slowText(t.Name())})
+	s.between = func() { <-reading }
+	rig.startWork(client, WithPollInterval(10*time.Millisecond), WithLease(3*time.Second))
+	if info := receive(t, "a start", starts); info.Attempts != 2 {
+		t.Errorf("attempt %d started, whose claim was lost by then", info.Attempts)
+	}
+}
+
+// slowlyRead are parameters whose reading calls what waitsToBeRead has for their text.
+type slowlyRead struct{ Text slowText }
+
+type slowText string
+
+var waitsToBeRead sync.Map
+
+func (s *slowText) UnmarshalText(text []byte) error {
+	*s = slowText(text)
+	if wait, ok := waitsToBeRead.Load(string(text)); ok {
+		wait.(func())()
+	}
+	return nil
+}
+
+func (s slowText) MarshalText() ([]byte, error) { return []byte(s), nil }
+
 // loseLeaseStore has the first renewal of a lease fail, and holds its answer back until the worker has claimed a few times.
 type loseLeaseStore struct {
 	Store
 	between func()
 	claims  chan struct{}
+	renewed chan struct{} // closed by the renewal behind that
 }
 
 func (s *loseLeaseStore) openSession(ctx context.Context, w workerRecord) (session, error) {
@@ -49,12 +95,15 @@ func (s *loseLeaseStore) openSession(ctx context.Context, w workerRecord) (sessi
 type loseLeaseSession struct {
 	session
 	store *loseLeaseStore
-	once  sync.Once
+	beats int
 }
 
 func (s *loseLeaseSession) heartbeat(ctx context.Context, over bool) (beat heartbeat, err error) {
-	lose := false
-	s.once.Do(func() { lose = true })
+	s.beats++
+	if s.beats == 2 && s.store.renewed != nil {
+		close(s.store.renewed)
+	}
+	lose := s.beats == 1
 	if beat, err = s.session.heartbeat(ctx, over || lose); lose && err == nil {
 		s.store.between()
 		for range 5 {
