@@ -33,7 +33,7 @@ type memorySession struct {
 	// Guarded by the store's mutex:
 	worker    *memoryWorker
 	next      *memoryWorker // registered, and not adopted yet
-	lastFirst string // the queue that came first in the last claim
+	lastFirst string        // the queue that came first in the last claim
 	lastHint  wakeup
 	timer     *time.Timer // for the next task that falls due
 	armedFor  time.Time   // zero: not armed
