@@ -121,8 +121,7 @@ var template = func() func(server string) (string, error) {
 	return func(server string) (string, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		sum := sha256.Sum256([]byte(anchor.NewPGStore(nil).MigrationSQL()))
-		name := "anchor_template_" + hex.EncodeToString(sum[:8])
+		name := templateName(anchor.NewPGStore(nil).MigrationSQL())
 		if ready {
 			return name, nil
 		}
@@ -133,6 +132,11 @@ var template = func() func(server string) (string, error) {
 		return name, err
 	}
 }()
+
+func templateName(migrations string) string {
+	sum := sha256.Sum256([]byte(migrations))
+	return "anchor_template_" + hex.EncodeToString(sum[:8])
+}
 
 const (
 	lockTemplate   = `select pg_advisory_lock(hashtext($1))`

@@ -140,7 +140,7 @@ func init() {
 
 func TestPostgresKeepsTheDatabaseOfAFailedTest(t *testing.T) {
 	t.Parallel()
-	server := anchortest.Postgres(t).Config().ConnString()
+	server := anchortest.ServerOf(t)
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestScenario$")
 	child.Env = append(os.Environ(), scenario+"=database of a failed test", testdb.URLVariable+"="+server)
 	out, err := child.CombinedOutput()
