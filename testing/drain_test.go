@@ -191,3 +191,24 @@ func TestAdvanceToNext(t *testing.T) {
 		wantOutcomes(t, h.AdvanceToNext(), anchortest.Outcomes{})
 	}, task, other)
 }
+
+func TestDrainOfAClientThatOnlyEnqueues(t *testing.T) {
+	t.Parallel()
+	enqueued := anchor.Define[stepParams]("enqueued", nil)
+	scheduled := anchor.Define[stepParams]("scheduled", nil).Cron("@hourly", &stepParams{})
+	anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
+		run(t, h, enqueued, stepParams{N: 1})
+		run(t, h, enqueued, stepParams{N: 2}, anchor.WithDelay(time.Minute))
+		for name, drain := range map[string]func() anchortest.Outcomes{
+			"Drain": h.Drain, "DrainOne": h.DrainOne, "AdvanceToNext": h.AdvanceToNext,
+			"Advance": func() anchortest.Outcomes { return h.Advance(24 * time.Hour) },
+		} {
+			if got := drain(); got != (anchortest.Outcomes{}) {
+				t.Errorf("%s: %+v, want no attempts", name, got)
+			}
+		}
+		if diff := cmp.Diff([]*stepParams{{N: 1}, {N: 2}}, anchortest.Enqueued(h, enqueued)); diff != "" {
+			t.Errorf("enqueued (-want +got):\n%s", diff)
+		}
+	}, enqueued, scheduled)
+}
