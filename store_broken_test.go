@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,8 @@ func BrokenStores() map[string]func() Store {
 		"none":                  func() Store { return NewMemoryStore() },
 		"forgets unique tags":   func() Store { return tagsForgotten{NewMemoryStore()} },
 		"enqueues outside tx":   func() Store { return txIgnored{NewMemoryStore()} },
+		"outlives a cut-off":    func() Store { return cutOffSurvived{NewMemoryStore()} },
+		"outlives a deadlock":   func() Store { return deadlockSurvived{NewMemoryStore()} },
 		"no guard by the claim": func() Store { return inSession(func(s session) session { return unguarded{s} }) },
 		"retries at once":       func() Store { return inSession(func(s session) session { return impatient{s} }) },
 		"hook of its own":       func() Store { return inSession(func(s session) session { return hookApart{s} }) },
@@ -41,6 +44,32 @@ type txIgnored struct{ *MemoryStore }
 
 func (s txIgnored) enqueueTx(ctx context.Context, _ pgx.Tx, tasks []*newTask) error {
 	return s.enqueue(ctx, tasks)
+}
+
+// cutOffSurvived goes on with a transaction in which a wait was cut off.
+type cutOffSurvived struct{ *MemoryStore }
+
+func (s cutOffSurvived) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTask) error {
+	err := s.MemoryStore.enqueueTx(ctx, tx, tasks)
+	if err != nil && ctx.Err() != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		tx.(*memoryTx).root().ended = false
+	}
+	return err
+}
+
+// deadlockSurvived goes on with a transaction that was aborted for a deadlock.
+type deadlockSurvived struct{ *MemoryStore }
+
+func (s deadlockSurvived) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTask) error {
+	err := s.MemoryStore.enqueueTx(ctx, tx, tasks)
+	if errors.Is(err, errMemoryDeadlock) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		tx.(*memoryTx).root().failedIn = nil
+	}
+	return err
 }
 
 type pauseIgnored struct{ *MemoryStore }

@@ -30,6 +30,8 @@ func TestConformanceFindsBrokenStores(t *testing.T) {
 		"none":                  {},
 		"forgets unique tags":   {"tag-is-held", "tag-across-tasks", "tag-race", "forever-tag-outlives-its-task"},
 		"enqueues outside tx":   {"tx-rollback", "tx-is-isolated", "tx-savepoint", "tag-rolled-back", "handler-tx-of-a-failure"},
+		"outlives a cut-off":    {"tx-cut-off"},
+		"outlives a deadlock":   {"tx-deadlock"},
 		"no guard by the claim": {"claim-over-success"},
 		"retries at once":       {"retry-distance", "retry-after"},
 		"hook of its own":       {"hook-fails", "hook-panics"},
