@@ -111,7 +111,10 @@ func TestPostgresFaults(t *testing.T) {
 
 func TestPostgresDatabasesAreMigratedAndApart(t *testing.T) {
 	t.Parallel()
-	one, two := anchortest.Postgres(t), anchortest.Postgres(t)
+	one := anchortest.Postgres(t)
+	var two *pgxpool.Pool
+	anchortest.RunPostgres(t, func(_ *testing.T, _ *anchortest.Harness, pool *pgxpool.Pool) { two = pool })
+	anchortest.WantCopies(t, one, two)
 	for i, pool := range []*pgxpool.Pool{one, two} {
 		var tasks int
 		if err := pool.QueryRow(t.Context(), "select count(*) from anchor_tasks").Scan(&tasks); err != nil || tasks != i {

@@ -51,6 +51,22 @@ func connectTo(t *testing.T, server, database string) *pgx.Conn {
 	return conn
 }
 
+// WantCopies checks that databases were not migrated, but copied from the template.
+func WantCopies(t *testing.T, pools ...*pgxpool.Pool) {
+	t.Helper()
+	server := ServerOf(t)
+	shared, err := template(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := migratedAt(t, server, shared)
+	for i, pool := range pools {
+		if got := migratedAt(t, server, pool.Config().ConnConfig.Database); got != want {
+			t.Errorf("database %d was migrated at %s, the template at %s", i, got, want)
+		}
+	}
+}
+
 // migratedAt is when a database was migrated, or what it was copied from.
 func migratedAt(t *testing.T, server, database string) string {
 	t.Helper()
@@ -148,19 +164,5 @@ func TestTemplateIsMadeOnce(t *testing.T) {
 	}
 	if again := templateName(migrations); again != shared {
 		t.Errorf("the same migrations have the templates %s and %s", shared, again)
-	}
-}
-
-func TestDatabasesAreCopiesOfTheTemplate(t *testing.T) {
-	t.Parallel()
-	server := ServerOf(t)
-	var name string
-	RunPostgres(t, func(t *testing.T, _ *Harness, pool *pgxpool.Pool) { name = pool.Config().ConnConfig.Database })
-	shared, err := template(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := migratedAt(t, server, name), migratedAt(t, server, shared); got != want {
-		t.Errorf("a database was migrated at %s, the template at %s", got, want)
 	}
 }
