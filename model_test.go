@@ -42,10 +42,14 @@ type modelClaim struct {
 	worker    *modelWorker
 	attempt   int
 	exhausted bool
+	token     int64 // as a store gave it, where that matters
 }
 
 // modelWorker is a worker under one id.
-type modelWorker struct{ dead bool }
+type modelWorker struct {
+	id   string // as a store gave it, where that matters
+	dead bool
+}
 
 func newModel() *model {
 	return &model{tags: map[string]modelTag{}, paused: map[string]bool{}}
@@ -73,7 +77,7 @@ func (m *model) enqueue(t modelTask, whileLive bool) (holder int) {
 func (m *model) claim(w *modelWorker, queue string, names []string, limit int) []*modelClaim {
 	var ready []*modelTask
 	for _, t := range m.tasks {
-		if t.status == StatusPending && t.queue == queue && !m.paused[queue] && t.due != modelNever && slices.Contains(names, t.name) {
+		if t.ready() && t.queue == queue && !m.paused[queue] && slices.Contains(names, t.name) {
 			ready = append(ready, t)
 		}
 	}
@@ -82,17 +86,24 @@ func (m *model) claim(w *modelWorker, queue string, names []string, limit int) [
 	})
 	var claims []*modelClaim
 	for _, t := range ready[:min(limit, len(ready))] {
-		t.status = StatusRunning
-		t.attempts++
-		claims = append(claims, m.hold(t, w, false))
+		claims = append(claims, m.take(t, w))
 	}
 	return claims
+}
+
+// take claims one that is ready.
+func (m *model) take(t *modelTask, w *modelWorker) *modelClaim {
+	t.status = StatusRunning
+	t.attempts++
+	return m.hold(t, w, false)
 }
 
 func (m *model) hold(t *modelTask, w *modelWorker, exhausted bool) *modelClaim {
 	t.claim = &modelClaim{task: t, worker: w, attempt: t.attempts, exhausted: exhausted}
 	return t.claim
 }
+
+func (t *modelTask) ready() bool { return t.status == StatusPending && t.due != modelNever }
 
 func (c *modelClaim) lost() bool { return c.task.claim != c }
 
@@ -169,24 +180,35 @@ func (m *model) retry(t *modelTask) (holder int, err error) {
 func (m *model) takeBack(w *modelWorker, names []string) (count int, exhausted []*modelClaim) {
 	due := m.tick()
 	for _, t := range m.tasks {
-		if t.claim == nil || !t.claim.worker.dead {
-			continue
+		taken, claim := m.takeOneBack(t, w, names, due)
+		if claim != nil {
+			exhausted = append(exhausted, claim)
 		}
-		switch {
-		case t.cancelRequested:
-			t.errors = append(t.errors, modelLost)
-			m.end(t, StatusCancelled)
-		case t.attempts < t.max:
-			t.errors = append(t.errors, modelLost)
-			t.status, t.claim, t.due = StatusPending, nil, due
-		case slices.Contains(names, t.name):
-			exhausted = append(exhausted, m.hold(t, w, true))
-		default:
-			continue
+		if taken {
+			count++
 		}
-		count++
 	}
 	return count, exhausted
+}
+
+// takeOneBack answers the claim of an exhausted one.
+func (m *model) takeOneBack(t *modelTask, w *modelWorker, names []string, due int) (taken bool, exhausted *modelClaim) {
+	if t.claim == nil || !t.claim.worker.dead {
+		return false, nil
+	}
+	switch {
+	case t.cancelRequested:
+		t.errors = append(t.errors, modelLost)
+		m.end(t, StatusCancelled)
+	case t.attempts < t.max:
+		t.errors = append(t.errors, modelLost)
+		t.status, t.claim, t.due = StatusPending, nil, due
+	case slices.Contains(names, t.name):
+		return true, m.hold(t, w, true)
+	default:
+		return false, nil
+	}
+	return true, nil
 }
 
 // modelLost stands for the error of an attempt that was taken back.
