@@ -28,9 +28,9 @@ type Case struct {
 	Steps       func(c *Check)
 }
 
-// Cases returns all cases. Those that wait longest, for ticks and leases, come first: the others run meanwhile.
+// Cases returns all cases. Those that wait longest, for ticks, leases and retries, come first: the others run meanwhile.
 func Cases() []Case {
-	return slices.Concat(scheduleCases, leaseCases, retryCases, enqueueCases, badDataCases, tagCases, transactionCases, workCases, hookCases, manageCases, queryCases, explainCases)
+	return slices.Concat(scheduleCases, leaseCases, retryCases, manageCases, enqueueCases, badDataCases, tagCases, transactionCases, workCases, hookCases, queryCases, explainCases)
 }
 
 // Run runs a case on a store and returns what it found wrong. patience bounds each wait for what must happen.
