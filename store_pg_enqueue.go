@@ -24,6 +24,14 @@ from unnest($1::text[], $2::text[], $3::smallint[], $4::integer[], $5::bigint[],
   as x (name, queue, priority, max_attempts, delay, start_at, spec, attributes)
 returning id`
 
+// insertTask is insertTasks for one, which it costs a quarter less.
+const insertTask = `insert into {schema}.anchor_tasks (name, queue, priority, max_attempts, next_run, spec, attributes)
+values ($1::text, $2::text, $3::smallint, $4::integer,
+  case when $6::bigint is null then statement_timestamp() + $5::bigint * interval '1 microsecond'
+       else greatest(statement_timestamp(), 'epoch'::timestamptz + $6::bigint * interval '1 microsecond') end,
+  $7::text::jsonb, $8::text::jsonb)
+returning id`
+
 const insertTaggedTasks = `select id, held_tag, holder from {schema}.anchor_enqueue_tagged(
   $1::text[], $2::text[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
   $9::text[], $10::boolean[], $11::bigint[])`
@@ -97,6 +105,9 @@ func notInMemory(tx pgx.Tx) error {
 // *TaskExistsError.
 func (s *PGStore) insert(ctx context.Context, db querier, tasks []*newTask) error {
 	n := len(tasks)
+	if n == 1 && tasks[0].tag == "" {
+		return s.insertOne(ctx, db, tasks[0])
+	}
 	var (
 		names      = make([]string, n)
 		queues     = make([]string, n)
@@ -144,6 +155,20 @@ func (s *PGStore) insert(ctx context.Context, db querier, tasks []*newTask) erro
 		return fmt.Errorf("the database answered %d ids for %d tasks", got, n)
 	}
 	return nil
+}
+
+func (s *PGStore) insertOne(ctx context.Context, db querier, t *newTask) error {
+	var startAt *int64
+	if !t.startAt.IsZero() {
+		at := t.startAt.UnixMicro()
+		startAt = &at
+	}
+	err := db.QueryRow(ctx, s.sql(insertTask), t.name, t.queue, t.priority, t.maxAttempts, t.delay.Microseconds(), startAt,
+		string(t.params), nullText(string(t.attributes))).Scan(&t.id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errors.New("the database answered no id for a task")
+	}
+	return err
 }
 
 func (s *PGStore) insertTagged(ctx context.Context, db querier, tasks []*newTask, columns ...any) error {

@@ -14,7 +14,10 @@ import (
 )
 
 const (
-	beginAttempt    = `select {schema}.anchor_begin_attempt($1::uuid, $2::text, $3::bigint)`
+	// beginAttempt ties the open transaction to a claim: its idle limit, its name, and the lock by which a reaper finds the
+	// backend of a worker that died.
+	beginAttempt = `select set_config('idle_in_transaction_session_timeout', $3::text, true), set_config('anchor.claim', $2::text, true),
+  pg_advisory_xact_lock_shared(1634624360, hashtext($1::text))`
 	completeAttempt = `select {schema}.anchor_complete_attempt($1::bigint, $2::bigint)`
 
 	// rollbackTimeout bounds the polite way to end a transaction; then its connection is closed.
@@ -116,7 +119,7 @@ func (t *lazyTx) claim() string {
 func (t *lazyTx) opening() *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(t.session.store.sql(beginAttempt), t.task.workerID, t.claim(), t.idle.Milliseconds())
+	batch.Queue(beginAttempt, t.task.workerID, t.claim(), strconv.FormatInt(t.idle.Milliseconds(), 10))
 	return batch
 }
 

@@ -90,7 +90,7 @@ var Mutants = []Mutant{
 		{core, "if current_setting('anchor.claim', true) is distinct from p_id || ':' || p_token then", "if false then"},
 	}, misbehaviour(RawCommit), 4},
 	{"a transaction's idle limit outlives it", "I9", []edit{{
-		core, "set_config('idle_in_transaction_session_timeout', p_idle_ms::text, true)", "set_config('idle_in_transaction_session_timeout', p_idle_ms::text, false)",
+		"store_pg_tx.go", "set_config('idle_in_transaction_session_timeout', $3::text, true)", "set_config('idle_in_transaction_session_timeout', $3::text, false)",
 	}}, killAtRandom, 1},
 	{"a listener does not come back", "I8", []edit{{
 		"store_pg_listen.go", "\t\tl.listen(ctx)\n", "\t\tl.listen(ctx)\n\t\t<-ctx.Done()\n",
