@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,8 +29,7 @@ type (
 	withPattern struct {
 		S string `jsonschema:"pattern=["`
 	}
-	withHidden   struct{ number, other int }
-	withHiddenIn struct{ List []*withHidden }
+	withHidden struct{ number, other int }
 
 	// recursive is what must be accepted, and marshalled as a field.
 	recursive struct {
@@ -58,11 +56,7 @@ type (
 	writesNull   struct{ number *int }
 	failsOnZero  struct{ number int }
 	embeds       struct{ letter }
-	embedsLock   struct {
-		sync.Mutex
-		letter
-	}
-	placeholder struct{ _ struct{} }
+	placeholder  struct{ _ struct{} }
 )
 
 func (w writesObject) MarshalJSON() ([]byte, error) {
@@ -120,7 +114,6 @@ func TestDefineMistakes(t *testing.T) {
 		{"P is a text", anchor.Define("n", unused[netip.Addr]), here(), []string{"netip.Addr writes itself"}},
 		{"bad pattern", anchor.Define("n", unused[withPattern]), here(), []string{`withPattern.S: jsonschema tag pattern="[" is not a regular expression`}},
 		{"only unexported fields", anchor.Define("n", unused[withHidden]), here(), []string{"withHidden has no exported field"}},
-		{"a field of unexported fields", anchor.Define("n", unused[withHiddenIn]), here(), []string{"withHiddenIn.List is of the type anchor_test.withHidden, which has no exported field"}},
 		{"no interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("", 3)), here(), []string{`WithRetryPolicy("", 3)`, "entry 1 is not a duration"}},
 		{"bad interval", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("1m,five", 3)), here(), []string{"entry 2 is not a duration"}},
 		{"trailing comma", anchor.Define("n", unused[letter], anchor.WithRetryPolicy("1m,", 3)), here(), []string{"entry 2 is not a duration"}},
@@ -225,7 +218,7 @@ func TestDefineAcceptsWhatJSONCarries(t *testing.T) {
 	task := anchor.Define("Café/v2.send", unused[recursive], anchor.WithRetryPolicy(" 1s , 2s ", -1), anchor.WithTimeout("365h"),
 		anchor.WithQueue("a queue"), anchor.WithPriority(-100), anchor.WithDescription("does it"))
 	newClient(t, anchor.NewPGStore(openPool(t, "postgres:///nowhere")), task, anchor.Define[writesObject]("WritesObject", nil), anchor.Define[writesNull]("WritesNull", nil), anchor.Define[failsOnZero]("FailsOnZero", nil),
-		anchor.Define[embeds]("Embeds", nil), anchor.Define[embedsLock]("EmbedsLock", nil), anchor.Define[placeholder]("Placeholder", nil), anchor.Define[struct{}]("Empty", nil))
+		anchor.Define[embeds]("Embeds", nil), anchor.Define[placeholder]("Placeholder", nil), anchor.Define[struct{}]("Empty", nil))
 	if task.Name() != "Café/v2.send" {
 		t.Errorf("name %q", task.Name())
 	}

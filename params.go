@@ -88,17 +88,11 @@ func checkFieldType(t reflect.Type, path string, seen map[reflect.Type]bool) err
 		}
 		return checkFieldType(t.Elem(), path, seen)
 	case reflect.Struct:
-		if allHidden(t) {
-			return fmt.Errorf("%s is of the type %v, which has no exported field: JSON would lose what it holds", path, t)
-		}
 		var errs []error
 		for i := range t.NumField() {
 			field := t.Field(i)
 			if (!field.IsExported() && !field.Anonymous) || field.Tag.Get("json") == "-" {
 				continue
-			}
-			if field.Anonymous && field.Type.Kind() == reflect.Struct && allHidden(field.Type) {
-				continue // such as a sync.Mutex, which is no part of the parameters
 			}
 			errs = append(errs, checkFieldType(field.Type, path+"."+field.Name, seen))
 		}
