@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/anchor-go/anchor/internal/golden"
 )
 
 func TestTaskFileOverridesTheDeclarationAndIsOverriddenByRun(t *testing.T) {
@@ -122,7 +124,7 @@ tasks:
     events: [onFailed]
 `)
 	client := newClientOf(t, []AnyTask{task}, WithTaskFile(path))
-	golden(t, "taskfile/known_format.yaml", export(t, client))
+	golden.Check(t, "taskfile/known_format.yaml", export(t, client))
 }
 
 // What a Run asked for must reach the task whatever file the worker has.

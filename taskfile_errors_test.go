@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchor-go/anchor/internal/golden"
 )
 
 // TestTaskFileErrors holds what New says of each file in testdata/taskfile/errors: the file of the same name with .txt.
@@ -29,7 +31,7 @@ func TestTaskFileErrors(t *testing.T) {
 				t.Fatal("the file is accepted")
 			}
 			text := strings.ReplaceAll(err.Error(), filepath.FromSlash(folder)+string(filepath.Separator), "")
-			golden(t, "taskfile/errors/"+name+".txt", text+"\n")
+			golden.Check(t, "taskfile/errors/"+name+".txt", text+"\n")
 		})
 	}
 }
@@ -70,7 +72,7 @@ func TestTaskFileThatCannotBeReadIsRefused(t *testing.T) {
 			if err == nil {
 				t.Fatal("the file is accepted")
 			}
-			golden(t, "taskfile/errors/"+c.name+".txt", strings.ReplaceAll(err.Error(), folder, "FOLDER")+"\n")
+			golden.Check(t, "taskfile/errors/"+c.name+".txt", strings.ReplaceAll(err.Error(), folder, "FOLDER")+"\n")
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/anchor-go/anchor/internal/golden"
 )
 
 // kindTasks are tasks with parameters of every kind.
@@ -66,7 +68,7 @@ func TestExportYAML(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			golden(t, "taskfile/export_"+name+".yaml", export(t, newClientOf(t, tasks)))
+			golden.Check(t, "taskfile/export_"+name+".yaml", export(t, newClientOf(t, tasks)))
 		})
 	}
 }
@@ -102,5 +104,5 @@ func TestExportDoesNotDependOnTheOrderOfTasks(t *testing.T) {
 func TestTaskFileSchema(t *testing.T) {
 	t.Parallel()
 
-	golden(t, "taskfile/schema.json", string(TaskFileSchema()))
+	golden.Check(t, "taskfile/schema.json", string(TaskFileSchema()))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/anchor-go/anchor"
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
 type letter struct {
@@ -55,7 +56,7 @@ func enqueue(t *testing.T, c *anchor.Client, task *anchor.Task[letter], opts ...
 // ends waits for the end of a task.
 func ends(t *testing.T, c *anchor.Client, id int64, want anchor.Status) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), testprogram.Limit)
 	defer cancel()
 	task, err := c.Wait(ctx, id)
 	if err != nil || task.Status != want {
@@ -84,10 +85,10 @@ func TestMigrateAndSQL(t *testing.T) {
 	r.run("workers", "--schema", "jobs")
 
 	o := start(t, "", "sql", "--schema", "by_hand")
-	if o.code != 0 || o.stderr != "" {
-		t.Fatalf("exit code %d, stderr %q", o.code, o.stderr)
+	if o.Code != 0 || o.Stderr != "" {
+		t.Fatalf("exit code %d, stderr %q", o.Code, o.Stderr)
 	}
-	r.exec("begin;" + o.stdout + ";commit")
+	r.exec("begin;" + o.Stdout + ";commit")
 	wantOutput(t, r.run("migrate", "--schema", "by_hand"), "{\n  \"schema\": \"by_hand\",\n  \"changed\": false\n}\n")
 }
 
@@ -125,7 +126,7 @@ func TestRetryCancelAndExplain(t *testing.T) {
 	hanging := enqueue(t, c, hangs) // 3
 	select {
 	case <-started:
-	case <-time.After(runLimit):
+	case <-time.After(testprogram.Limit):
 		t.Fatal("the handler did not start")
 	}
 	var e anchor.Explanation
@@ -165,10 +166,10 @@ func TestPauseAndResumeQueue(t *testing.T) {
 
 	// A slip of the pen is told, as it may be a queue that is still to come.
 	o := start(t, r.url, "queues", "pause", "mial")
-	if o.code != 0 || o.stderr != "anchor: note: queue \"mial\" holds no task now; is that its name?\n" || !strings.Contains(o.stdout, `"paused": true`) {
+	if o.Code != 0 || o.Stderr != "anchor: note: queue \"mial\" holds no task now; is that its name?\n" || !strings.Contains(o.Stdout, `"paused": true`) {
 		t.Errorf("%+v", o)
 	}
-	if o := start(t, r.url, "queues", "pause", ""); o.code == 0 {
+	if o := start(t, r.url, "queues", "pause", ""); o.Code == 0 {
 		t.Errorf("a queue without a name is paused: %+v", o)
 	}
 }
@@ -213,17 +214,17 @@ func TestCompletion(t *testing.T) {
 		args := strings.Fields(command)
 		args[len(args)-1] = ""
 		o := start(t, r.url, args...)
-		got, _, _ := strings.Cut(o.stdout, ":")
-		if o.code != 0 || got != want {
-			t.Errorf("%s: exit code %d, offers %q, want %q", command, o.code, got, want)
+		got, _, _ := strings.Cut(o.Stdout, ":")
+		if o.Code != 0 || got != want {
+			t.Errorf("%s: exit code %d, offers %q, want %q", command, o.Code, got, want)
 		}
 	}
-	if o := start(t, "postgres://nobody@127.0.0.1:1/nothing", "__complete", "queues", "pause", ""); o.code != 0 || !strings.HasPrefix(o.stdout, ":") {
+	if o := start(t, "postgres://nobody@127.0.0.1:1/nothing", "__complete", "queues", "pause", ""); o.Code != 0 || !strings.HasPrefix(o.Stdout, ":") {
 		t.Errorf("without a database: %+v", o)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if o := start(t, "", "completion", shell); o.code != 0 || !strings.Contains(o.stdout, "anchor") {
-			t.Errorf("completion %s: exit code %d", shell, o.code)
+		if o := start(t, "", "completion", shell); o.Code != 0 || !strings.Contains(o.Stdout, "anchor") {
+			t.Errorf("completion %s: exit code %d", shell, o.Code)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/anchor-go/anchor"
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
 const password = "pa55/w%rd@x"
@@ -47,8 +48,8 @@ func TestUsage(t *testing.T) {
 			t.Parallel()
 			o := start(t, nowhere, strings.Fields(command)...)
 			wantFailure(t, o, 2, want)
-			if strings.Contains(o.stderr, "secret") {
-				t.Errorf("a password is shown: %s", o.stderr)
+			if strings.Contains(o.Stderr, "secret") {
+				t.Errorf("a password is shown: %s", o.Stderr)
 			}
 		})
 	}
@@ -73,11 +74,11 @@ func TestWrongDatabaseURLShowsNoPassword(t *testing.T) {
 		"mysql://user:" + url.QueryEscape(password) + "@host/database":               "postgres://user:password@host",
 		password: "should look like",
 	} {
-		for _, o := range []outcome{start(t, given, "workers"), start(t, "", "workers", "--database-url", given)} {
+		for _, o := range []testprogram.Outcome{start(t, given, "workers"), start(t, "", "workers", "--database-url", given)} {
 			wantFailure(t, o, 2, " is not understood: ", want)
 			for _, secret := range []string{password, "pa55", "w%rd", "rd@x"} {
-				if strings.Contains(o.stderr, secret) {
-					t.Errorf("%q is shown for %q: %s", secret, given, o.stderr)
+				if strings.Contains(o.Stderr, secret) {
+					t.Errorf("%q is shown for %q: %s", secret, given, o.Stderr)
 				}
 			}
 		}
@@ -97,8 +98,8 @@ func TestUnreachableDatabase(t *testing.T) {
 	for _, args := range [][]string{{"workers"}, {"migrate"}, {"tasks", "retry", "1", "2"}, {"stats", "--watch"}} {
 		o := start(t, "postgres://user:"+url.QueryEscape(password)+"@"+address+"/database", args...)
 		wantFailure(t, o, 3, "cannot connect to the database: ", address)
-		if strings.Contains(o.stderr, "pa55") {
-			t.Errorf("the password is shown: %s", o.stderr)
+		if strings.Contains(o.Stderr, "pa55") {
+			t.Errorf("the password is shown: %s", o.Stderr)
 		}
 	}
 
@@ -171,11 +172,11 @@ func TestStateThatDoesNotAllowIt(t *testing.T) {
 
 	// What fails does not keep the others from being done.
 	o := start(t, r.url, "tasks", "cancel", "1", "6", "99", "4")
-	if o.code != 6 || o.stdout != "[\n  {\n    \"id\": 6,\n    \"status\": \"cancelled\"\n  },\n  {\n    \"id\": 4,\n    \"status\": \"cancelled\"\n  }\n]\n" {
-		t.Errorf("exit code %d, stdout %q", o.code, o.stdout)
+	if o.Code != 6 || o.Stdout != "[\n  {\n    \"id\": 6,\n    \"status\": \"cancelled\"\n  },\n  {\n    \"id\": 4,\n    \"status\": \"cancelled\"\n  }\n]\n" {
+		t.Errorf("exit code %d, stdout %q", o.Code, o.Stdout)
 	}
-	if want := "anchor: task 1: only a pending or running task can be cancelled\nanchor: task 99: no such task "; !strings.HasPrefix(o.stderr, want) || strings.Count(o.stderr, "\n") != 2 {
-		t.Errorf("stderr %q, want %q", o.stderr, want)
+	if want := "anchor: task 1: only a pending or running task can be cancelled\nanchor: task 99: no such task "; !strings.HasPrefix(o.Stderr, want) || strings.Count(o.Stderr, "\n") != 2 {
+		t.Errorf("stderr %q, want %q", o.Stderr, want)
 	}
 }
 
@@ -186,7 +187,7 @@ func TestForbidden(t *testing.T) {
 	wantFailure(t, start(t, withParameter(r.url, "role=pg_monitor"), "workers"), 1, "permission denied", "42501")
 	reader := withParameter(r.url, "role=pg_read_all_data")
 	for _, args := range looks {
-		if o := start(t, reader, args...); o.code != 0 || o.stderr != "" {
+		if o := start(t, reader, args...); o.Code != 0 || o.Stderr != "" {
 			t.Errorf("a role that may read: %v: %+v", args, o)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/anchor-go/anchor/internal/golden"
 )
 
 // seed is a database at which everything has an answer that does not change, but for what is counted from now.
@@ -97,7 +99,7 @@ func TestLooksWithoutATerminal(t *testing.T) {
 			if !json.Valid([]byte(got)) {
 				t.Errorf("no JSON: %s", got)
 			}
-			golden(t, name+".json", steady(got))
+			golden.Check(t, name+".json", steady(got))
 			shows := strings.HasPrefix(name, "tasks-show") || strings.HasPrefix(name, "crons-list-p") || strings.HasPrefix(name, "tasks-list-f")
 			if !shows && (strings.Contains(got, "secret") || strings.Contains(got, `"params"`)) {
 				t.Error("parameters are shown")

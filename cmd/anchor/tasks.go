@@ -149,24 +149,34 @@ func ofTask(id int64, err error) error {
 	return fmt.Errorf("task %d: %w", id, err)
 }
 
+// withTask does something about the task whose id is the argument.
+func (a *app) withTask(do func(ctx context.Context, db *database, id int64) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		id, err := taskID(args[0])
+		if err != nil {
+			return err
+		}
+		return a.withDatabase(func(ctx context.Context, db *database, _ []string) error {
+			if err := do(ctx, db, id); err != nil {
+				return ofTask(id, err)
+			}
+			return nil
+		})(cmd, args)
+	}
+}
+
 func (a *app) tasksShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show all of one task, its parameters and errors included",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := taskID(args[0])
+		RunE: a.withTask(func(ctx context.Context, db *database, id int64) error {
+			task, err := db.client.Task(ctx, id)
 			if err != nil {
 				return err
 			}
-			return a.withDatabase(func(ctx context.Context, db *database, _ []string) error {
-				task, err := db.client.Task(ctx, id)
-				if err != nil {
-					return ofTask(id, err)
-				}
-				return a.show(task, func(w io.Writer) { writeTask(w, task) })
-			})(cmd, args)
-		},
+			return a.show(task, func(w io.Writer) { writeTask(w, task) })
+		}),
 	}
 }
 
@@ -215,19 +225,13 @@ func (a *app) tasksExplainCommand() *cobra.Command {
 it; or who runs it, or how it ended. JSON has the reason as one of queue_paused, no_worker, not_due, waiting, running,
 worker_lost, completed, failed, cancelled.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := taskID(args[0])
+		RunE: a.withTask(func(ctx context.Context, db *database, id int64) error {
+			e, err := db.client.Explain(ctx, id)
 			if err != nil {
 				return err
 			}
-			return a.withDatabase(func(ctx context.Context, db *database, _ []string) error {
-				e, err := db.client.Explain(ctx, id)
-				if err != nil {
-					return ofTask(id, err)
-				}
-				return a.show(e, func(w io.Writer) { writeExplanation(w, e) })
-			})(cmd, args)
-		},
+			return a.show(e, func(w io.Writer) { writeExplanation(w, e) })
+		}),
 	}
 }
 

@@ -9,17 +9,20 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/anchor-go/anchor/internal/golden"
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
 // onTerminal runs the program under the pseudo-terminal of script (util-linux), which also shows stderr.
-func (r *rig) onTerminal(args ...string) outcome {
+func (r *rig) onTerminal(args ...string) testprogram.Outcome {
 	r.t.Helper()
-	quoted := []string{"exec", program} // a shell between would take ctrl-C as its own
+	quoted := []string{"exec", testprogram.Path} // a shell between would take ctrl-C as its own
 	for _, arg := range args {
 		quoted = append(quoted, "'"+arg+"'")
 	}
-	o := finish(r.t, r.url, "script", "-q", "-e", "-c", strings.Join(quoted, " "), "/dev/null")
-	o.stdout = strings.ReplaceAll(o.stdout, "\r\n", "\n")
+	o := testprogram.Finish(r.t, environment(r.url), "script", "-q", "-e", "-c", strings.Join(quoted, " "), "/dev/null")
+	o.Stdout = strings.ReplaceAll(o.Stdout, "\r\n", "\n")
 	return o
 }
 
@@ -31,11 +34,11 @@ func TestLooksOnATerminal(t *testing.T) {
 			t.Parallel()
 			r := &rig{t: t, url: r.url}
 			o := r.onTerminal(args...)
-			if o.code != 0 {
-				t.Fatalf("exit code %d: %s", o.code, o.stdout)
+			if o.Code != 0 {
+				t.Fatalf("exit code %d: %s", o.Code, o.Stdout)
 			}
-			golden(t, name+".txt", steady(o.stdout))
-			if strings.Contains(o.stdout, "\x1b") {
+			golden.Check(t, name+".txt", steady(o.Stdout))
+			if strings.Contains(o.Stdout, "\x1b") {
 				t.Error("what is stored writes a control sequence to the terminal")
 			}
 		})
@@ -43,8 +46,8 @@ func TestLooksOnATerminal(t *testing.T) {
 	t.Run("json", func(t *testing.T) {
 		t.Parallel()
 		r := &rig{t: t, url: r.url}
-		if o := r.onTerminal("workers", "--json"); !json.Valid([]byte(o.stdout)) {
-			t.Errorf("--json writes %q", o.stdout)
+		if o := r.onTerminal("workers", "--json"); !json.Valid([]byte(o.Stdout)) {
+			t.Errorf("--json writes %q", o.Stdout)
 		}
 	})
 }
@@ -53,7 +56,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	r := newSeededRig(t)
 	for _, command := range []string{"workers", "stats --watch", "sql"} {
-		o := finish(t, r.url, "sh", "-c", program+" "+command+" >/dev/full")
+		o := testprogram.Finish(t, environment(r.url), "sh", "-c", testprogram.Path+" "+command+" >/dev/full")
 		wantFailure(t, o, 1, "no space left on device")
 	}
 }
@@ -62,17 +65,17 @@ func TestFailureOnATerminal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	o := r.onTerminal("tasks", "show", "7")
-	if o.code != 5 || !regexp.MustCompile(`^anchor: task 7: no such task [^\n]*\n$`).MatchString(o.stdout) {
-		t.Errorf("exit code %d, output %q", o.code, o.stdout)
+	if o.Code != 5 || !regexp.MustCompile(`^anchor: task 7: no such task [^\n]*\n$`).MatchString(o.Stdout) {
+		t.Errorf("exit code %d, output %q", o.Code, o.Stdout)
 	}
 }
 
 func TestWatchOnATerminal(t *testing.T) {
 	t.Parallel()
 	r := newSeededRig(t)
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), testprogram.Limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "script", "-q", "-e", "-c", "exec "+program+" stats --watch --interval 100ms", "/dev/null")
+	cmd := exec.CommandContext(ctx, "script", "-q", "-e", "-c", "exec "+testprogram.Path+" stats --watch --interval 100ms", "/dev/null")
 	cmd.Env = environment(r.url)
 	keys, err := cmd.StdinPipe()
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
 // watching is a stats --watch that goes on.
@@ -20,7 +22,7 @@ type watching struct {
 
 func watch(t *testing.T, r *rig, name string, args ...string) *watching {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), testprogram.Limit)
 	t.Cleanup(cancel)
 	w := &watching{cmd: exec.CommandContext(ctx, name, args...), stderr: &strings.Builder{}}
 	w.cmd.Env = environment(r.url)
@@ -50,7 +52,7 @@ func (w *watching) interrupt(t *testing.T) {
 func TestWatchWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	r := newSeededRig(t)
-	w := watch(t, r, program, "stats", "--watch", "--interval", "100ms")
+	w := watch(t, r, testprogram.Path, "stats", "--watch", "--interval", "100ms")
 	next := func() (stats struct {
 		At     time.Time
 		Queues []struct {

@@ -1,68 +1,17 @@
 package main_test
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/anchor-go/anchor/internal/testdb"
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
-// runLimit is for a machine that does much else.
-const runLimit = 2 * time.Minute
-
-var program string
-
-func TestMain(m *testing.M) {
-	folder, err := os.MkdirTemp("", "quickstart")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	program = filepath.Join(folder, "quickstart")
-	code := 1
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(folder)
-	os.Exit(code)
-}
-
-// start runs the program to its end.
-func start(t *testing.T, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
-	defer cancel()
-	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-func wantRun(t *testing.T, args ...string) string {
-	t.Helper()
-	stdout, stderr, code := start(t, args...)
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d, stderr:\n%s\nstdout:\n%s", code, stderr, stdout)
-	}
-	return stdout
-}
+func TestMain(m *testing.M) { os.Exit(testprogram.Main(m, "quickstart")) }
 
 // life is what every run tells, in this order within a task; lines of different tasks mix.
 var life = [][]string{
@@ -123,21 +72,21 @@ func checkLife(t *testing.T, stdout string) {
 
 func TestInMemory(t *testing.T) {
 	t.Parallel()
-	checkLife(t, wantRun(t))
+	checkLife(t, testprogram.Succeed(t))
 }
 
 func TestOnPostgreSQLAgainAndTogether(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
-	checkLife(t, wantRun(t, "-database-url", url))
+	checkLife(t, testprogram.Succeed(t, "-database-url", url))
 
 	// Two at a time share their workers, so what each tells is not known; that both end well is.
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			stdout, stderr, code := start(t, "-database-url", url, "-n", "500")
-			if code != 0 || !strings.HasSuffix(stdout, summary) {
-				t.Errorf("exit code %d, stderr:\n%s\nstdout:\n%s", code, stderr, stdout)
+			o := testprogram.Start(t, "-database-url", url, "-n", "500")
+			if o.Code != 0 || !strings.HasSuffix(o.Stdout, summary) {
+				t.Errorf("exit code %d, stderr:\n%s\nstdout:\n%s", o.Code, o.Stderr, o.Stdout)
 			}
 		})
 	}
@@ -155,7 +104,7 @@ func TestManyTasksInPlainLines(t *testing.T) {
 	} {
 		t.Run(store.name, func(t *testing.T) {
 			t.Parallel()
-			stdout := wantRun(t, append(store.args(t), "-n", "2000")...)
+			stdout := testprogram.Succeed(t, append(store.args(t), "-n", "2000")...)
 			checkLife(t, stdout)
 			if !regexp.MustCompile(`(?m)^2000 tasks more\.\n(  \d+ of 2000 tasks, \d+ tasks/s\n)*  2000 of 2000 tasks, \d+ tasks/s\nSummary`).MatchString(stdout) {
 				t.Errorf("no plain progress in:\n%s", stdout)
@@ -170,7 +119,7 @@ func TestManyTasksInPlainLines(t *testing.T) {
 // TestMoreThanTheMemoryStoreKeeps: the summary asked for tasks that the store had dropped for newer ones.
 func TestMoreThanTheMemoryStoreKeeps(t *testing.T) {
 	t.Parallel()
-	checkLife(t, wantRun(t, "-n", "120000"))
+	checkLife(t, testprogram.Succeed(t, "-n", "120000"))
 }
 
 func TestBadArguments(t *testing.T) {
@@ -189,15 +138,15 @@ func TestBadArguments(t *testing.T) {
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, code := start(t, test.args...)
-			if code != test.code || stdout != "" {
-				t.Errorf("exit code %d, want %d; stdout %q", code, test.code, stdout)
+			o := testprogram.Start(t, test.args...)
+			if o.Code != test.code || o.Stdout != "" {
+				t.Errorf("exit code %d, want %d; stdout %q", o.Code, test.code, o.Stdout)
 			}
-			if !regexp.MustCompile(`^quickstart: ` + test.want + `[^\n]*\n$`).MatchString(stderr) {
-				t.Errorf("stderr %q, want the one line %q", stderr, test.want)
+			if !regexp.MustCompile(`^quickstart: ` + test.want + `[^\n]*\n$`).MatchString(o.Stderr) {
+				t.Errorf("stderr %q, want the one line %q", o.Stderr, test.want)
 			}
-			if strings.Contains(stderr, "secret") {
-				t.Errorf("stderr tells the password: %q", stderr)
+			if strings.Contains(o.Stderr, "secret") {
+				t.Errorf("stderr tells the password: %q", o.Stderr)
 			}
 		})
 	}

@@ -4,12 +4,14 @@ import (
 	"os/exec"
 	"regexp"
 	"testing"
+
+	"github.com/anchor-go/anchor/internal/testprogram"
 )
 
 // TestProgressBarOnTerminal runs the program under the pseudo-terminal of script (util-linux).
 func TestProgressBarOnTerminal(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "script", "-q", "-e", "-c", program+" -n 2000", "/dev/null").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "script", "-q", "-e", "-c", testprogram.Path+" -n 2000", "/dev/null").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

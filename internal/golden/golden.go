@@ -1,4 +1,5 @@
-package anchor
+// Package golden compares what a test makes with files in testdata, or writes them (go test -update).
+package golden
 
 import (
 	"flag"
@@ -9,13 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var updateGolden = flag.Bool("update", false, "write the golden files instead of comparing them")
+var update = flag.Bool("update", false, "write the golden files instead of comparing them")
 
-// golden compares text with the file of that name in testdata.
-func golden(t *testing.T, name, got string) {
+// Check compares text with the file of that name in testdata.
+func Check(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	if *updateGolden {
+	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
