@@ -71,17 +71,22 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 	var id pgtype.Int8
 	var attempt, maxAttempts pgtype.Int4
 	var createdAt, nextRun, startedAt pgtype.Timestamptz
+	var priority int16
+	var params []byte
+	into := []any{ // once for all rows
+		(*pgtype.DriverBytes)(&state), &id, (*pgtype.DriverBytes)(&name), (*pgtype.DriverBytes)(&queue), &priority, &attempt, &maxAttempts,
+		&createdAt, &nextRun, &startedAt, &tag, &params, &attributes,
+	}
 	for rows.Next() {
 		if len(block) == 0 {
 			block = make([]claimedTask, 32)
 		}
 		task := &block[0]
-		if err := rows.Scan((*pgtype.DriverBytes)(&state), &id, (*pgtype.DriverBytes)(&name), (*pgtype.DriverBytes)(&queue), &task.priority, &attempt, &maxAttempts,
-			&createdAt, &nextRun, &startedAt, &tag, &task.params, &attributes); err != nil {
+		if err := rows.Scan(into...); err != nil {
 			return claimFound{}, err
 		}
 		if state != nil {
-			report := laneReport{lane: lane{p.names.intern(queue), task.priority}, state: laneState(p.names.intern(state))}
+			report := laneReport{lane: lane{p.names.intern(queue), priority}, state: laneState(p.names.intern(state))}
 			if report.known = id.Valid && nextRun.Valid; report.known {
 				report.at = position{nextRun.Time, id.Int64}
 			}
@@ -91,7 +96,7 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 		block = block[1:]
 		task.id, task.token, task.workerID, task.attempt, task.maxAttempts = id.Int64, token, worker, attempt.Int32, maxAttempts.Int32
 		task.createdAt, task.nextRun, task.startedAt = createdAt.Time, nextRun.Time, startedAt.Time
-		task.name, task.queue = p.names.intern(name), p.names.intern(queue)
+		task.name, task.queue, task.priority, task.params = p.names.intern(name), p.names.intern(queue), priority, params
 		if tag != nil {
 			task.tag = *tag
 		}

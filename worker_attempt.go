@@ -46,6 +46,9 @@ type attempt struct {
 	taken  atomic.Bool
 	// endedAt is when its context was ended early, as Unix nanoseconds; 0 while it was not.
 	endedAt atomic.Int64
+
+	next, previous *attempt // in the set of those that run, which guards them
+	listed         bool
 }
 
 // began is when the handler was called.
@@ -82,11 +85,11 @@ func (w *worker) execute() {
 // attempt runs one task and settles it. It is false when the slot was given to another executor meanwhile.
 func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	def := w.client.tasks[task.name]
-	if !w.lease.holds(task.workerID) {
-		return true // it is others' by now, and was not started here
-	}
 	policy, err := def.policyOf(task)
 	if task.exhausted {
+		if !w.lease.holds(task.workerID) {
+			return true // it is others' by now
+		}
 		w.client.failed(task.id, errAttemptsLost)
 		failure := examine(errAttemptsLost)
 		w.logger.Error("anchor: a task failed for good", attemptAttrs(&attempt{task: task}, slog.String("error", failure.kind))...)
@@ -98,13 +101,17 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 		params, err = def.load(task.params)
 	}
 	if err != nil {
+		if !w.lease.holds(task.workerID) {
+			return true
+		}
 		err = Fatal(fmt.Errorf("anchor: the stored parameters do not fit the task's type: %w", err))
 		w.settle(&attempt{task: task, def: def, policy: policy}, err, nil)
 		return true
 	}
-	a := w.newAttempt(task, def, policy, params)
+	now := time.Now()
+	a := w.newAttempt(task, def, policy, params, now)
 	w.running.add(a)
-	if !w.lease.holds(task.workerID) { // lost before anybody could tell this attempt
+	if !w.lease.heldAt(task.workerID, now) { // lost before anybody could tell this attempt
 		w.running.remove(a)
 		a.ctx.end(nil)
 		return true
@@ -167,9 +174,9 @@ func (r *registeredTask) policyOf(task *claimedTask) (taskPolicy, error) {
 	return policy, nil
 }
 
-func (w *worker) newAttempt(task *claimedTask, def *registeredTask, policy taskPolicy, params any) *attempt {
+func (w *worker) newAttempt(task *claimedTask, def *registeredTask, policy taskPolicy, params any, now time.Time) *attempt {
 	a := &attempt{task: task, def: def, policy: policy, params: params}
-	a.ctx.base, a.ctx.task, a.ctx.deadline = w.running.base, task, time.Now().Add(policy.timeout)
+	a.ctx.base, a.ctx.task, a.ctx.deadline = w.running.base, task, now.Add(policy.timeout)
 	a.tx = w.session.begin(task, w.idleLimit(policy.timeout))
 	return a
 }
@@ -210,9 +217,12 @@ func (w *worker) conclude(a *attempt, err error) (slotKept bool) {
 			return true
 		}
 	}
-	if err != nil {
-		a.tx.abandon()
+	if err == nil {
+		a.ctx.end(nil)
+		w.settle(a, nil, nil)
+		return true
 	}
+	a.tx.abandon()
 	cause := a.ctx.endedBy()
 	a.ctx.end(nil)
 	w.settle(a, err, cause)
@@ -296,30 +306,45 @@ func (w *worker) loses(a *attempt, err error) {
 type runningSet struct {
 	base context.Context // of every handler
 
-	mu       sync.Mutex
-	attempts map[*attempt]struct{}
+	mu    sync.Mutex
+	first *attempt // a list, as adding and removing is all that most attempts do
+	count int
 }
 
 func (r *runningSet) add(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.attempts == nil {
-		r.attempts = map[*attempt]struct{}{}
+	if a.next = r.first; a.next != nil {
+		a.next.previous = a
 	}
-	r.attempts[a] = struct{}{}
+	r.first = a
+	r.count++
+	a.listed = true
 }
 
 func (r *runningSet) remove(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.attempts, a)
+	if !a.listed {
+		return
+	}
+	if a.previous != nil {
+		a.previous.next = a.next
+	} else {
+		r.first = a.next
+	}
+	if a.next != nil {
+		a.next.previous = a.previous
+	}
+	a.next, a.previous, a.listed = nil, nil, false
+	r.count--
 }
 
 func (r *runningSet) all() []*attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	attempts := make([]*attempt, 0, len(r.attempts))
-	for a := range r.attempts {
+	attempts := make([]*attempt, 0, r.count)
+	for a := r.first; a != nil; a = a.next {
 		attempts = append(attempts, a)
 	}
 	return attempts

@@ -35,7 +35,15 @@ func (l *leaseState) renewed(workerID string, until time.Time) bool {
 
 // holds tells whether what was claimed under workerID is still this worker's.
 func (l *leaseState) holds(workerID string) bool {
-	return !l.over() && l.id() == workerID
+	return l.heldAt(workerID, time.Now())
+}
+
+// heldAt is holds for a caller that has just looked at the clock.
+func (l *leaseState) heldAt(workerID string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = l.ended || !now.Before(l.until)
+	return !l.ended && l.workerID == workerID
 }
 
 // over tells whether the lease has ended unrenewed.
@@ -44,12 +52,6 @@ func (l *leaseState) over() bool {
 	defer l.mu.Unlock()
 	l.ended = l.ended || !time.Now().Before(l.until)
 	return l.ended
-}
-
-func (l *leaseState) id() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.workerID
 }
 
 // keepLease renews the lease every third of it. When that fails for too long, or somebody else has taken the tasks,
