@@ -15,5 +15,6 @@ const (
 	pauseBeforeHook       pausePoint = "before-hook"
 	pauseInHeartbeat      pausePoint = "in-heartbeat"
 	pauseInTakeBack       pausePoint = "in-takeback"
+	pauseBeforeTickInsert pausePoint = "before-tick-insert"
 	pauseAfterTickInsert  pausePoint = "after-tick-insert"
 )

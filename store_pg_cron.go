@@ -230,6 +230,9 @@ func (p *pgSession) dueCrons(ctx context.Context, without []int64, limit int) (d
 func (p *pgSession) tick(ctx context.Context, ticks []cronTick) ([]cronTicked, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if err := pauseAt(pauseBeforeTickInsert, 0); err != nil {
+		return nil, err
+	}
 	var ids, versions, skipped, tickIDs []int64
 	var due, next, tickTimes []time.Time
 	var shown []string

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/anchor-go/anchor"
 	"github.com/anchor-go/anchor/internal/chaos/pause"
 )
@@ -126,7 +128,7 @@ func killAtRandom(ctx context.Context, s *Suite, n int, t *tally) error {
 	})
 }
 
-// points are the pause points, and the deeds that lead there.
+// points are the pause points that are struck. At before-tick-insert one is stopped only to bring a mistake out.
 var points = []string{
 	"after-claim-commit", "before-handler", "after-handler", "before-finish", "before-commit", "after-commit-sent",
 	"before-hook", "in-heartbeat", "in-takeback", "after-tick-insert",
@@ -192,21 +194,29 @@ func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally, deeds ...
 	if rule.Action == pause.Stop {
 		slow = 2500 // so that it wakes while its tasks run elsewhere
 	}
-	if len(deeds) == 0 {
+	if len(deeds) > 0 {
+		slow *= 2
+	} else {
 		deeds = []Deed{Write, NoOp, Flaky, FlakyOp}
 	}
-	for _, deed := range deeds {
-		if _, err := c.enqueue(ctx, 5, deed, func(_ int, p *Params) { p.Fails, p.Slow = 1, slow }); err != nil {
+	// A worker that loses its lease before an attempt has started does not come by with that one.
+	for hit, tries := false, 1; !hit; tries++ {
+		for _, deed := range deeds {
+			if _, err := c.enqueue(ctx, 5, deed, func(_ int, p *Params) { p.Fails, p.Slow = 1, slow }); err != nil {
+				return err
+			}
+		}
+		if _, err := c.enqueue(ctx, 2, Fail, nil, anchor.WithRetryPolicy("100ms", attempt)); err != nil {
 			return err
 		}
-	}
-	if _, err := c.enqueue(ctx, 2, Fail, nil, anchor.WithRetryPolicy("100ms", attempt)); err != nil {
-		return err
-	}
-	select {
-	case <-victim.hit:
-	case <-time.After(20 * time.Second):
-		return fmt.Errorf("%v, attempt %d, was never reached", rule.Rule, attempt)
+		select {
+		case <-victim.hit:
+			hit = true
+		case <-time.After(3 * time.Second):
+			if tries == 10 {
+				return fmt.Errorf("%v, attempt %d, was not reached by %d times as many tasks as lead there", rule.Rule, attempt, tries)
+			}
+		}
 	}
 	t.ran(1)
 	ids, err := c.workerIDs(ctx, victim)
@@ -224,7 +234,7 @@ func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally, deeds ...
 		d.note(struck, ids)
 		c.inspect = d.measure(t)
 	case pause.Stop:
-		if err := sleep(ctx, 2*lease); err != nil {
+		if err := c.begunAgain(ctx, ids); err != nil {
 			return err
 		}
 		if err := victim.signal(syscall.SIGCONT); err != nil {
@@ -238,6 +248,25 @@ func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally, deeds ...
 		return c.endTicks(ctx)
 	}
 	return nil
+}
+
+// begunAgain waits until all that stopped workers held is in other hands, or has ended.
+func (c *scene) begunAgain(ctx context.Context, workers []string) error {
+	rows, err := c.db.Query(ctx, "select id from anchor_tasks_hot where status = 'running' and worker_id = any ($1::uuid[])", workers)
+	if err != nil {
+		return err
+	}
+	held, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, lease); err != nil {
+		return err
+	}
+	return until(ctx, 30*time.Second, "another start of what a stopped worker held", func() (bool, error) {
+		n, err := c.count(ctx, "select count(*) from anchor_tasks_hot where id = any ($1) and (status <> 'running' or worker_id = any ($2::uuid[]))", held, workers)
+		return n == 0, err
+	})
 }
 
 // leaveOrphans has a worker die with tasks in its hands, in the given attempt.

@@ -5,9 +5,11 @@ package chaos
 import (
 	"strings"
 	"testing"
+
+	"github.com/anchor-go/anchor/internal/chaos/pause"
 )
 
-const mutantTries = 4
+const mutantTries = 1
 
 func TestEveryMutantIsCaught(t *testing.T) {
 	t.Parallel()
@@ -43,5 +45,18 @@ func TestEveryMutantAppliesToTheSource(t *testing.T) {
 		if _, err := s.overlay(t.TempDir(), m.edits); err != nil {
 			t.Errorf("mutant %q: %v", m.Name, err)
 		}
+	}
+}
+
+// TestPointIsReachedThoughTheFirstTasksDoNotLeadThere: those have been through when a worker is slow.
+func TestPointIsReachedThoughTheFirstTasksDoNotLeadThere(t *testing.T) {
+	t.Parallel()
+	s := suiteOf(t)
+	var found tally
+	err := s.inScene(t.Context(), s.ground, "late_point", &found, func(c *scene) error {
+		return c.strike(t.Context(), strikeRule{pause.Rule{Point: "before-handler", Action: pause.Error, Attempt: 1, Skip: 30}, 1}, &found)
+	})
+	if err != nil || len(found.violations) > 0 || found.runs != 1 {
+		t.Errorf("%d runs, violations %v, error %v", found.runs, found.violations, err)
 	}
 }

@@ -106,6 +106,16 @@ func (p *process) signal(s syscall.Signal) error {
 	return syscall.Kill(p.pid(), s)
 }
 
+// reaches waits for the next pause point that acts.
+func (p *process) reaches() error {
+	select {
+	case <-p.hit:
+		return nil
+	case <-time.After(20 * time.Second):
+		return errors.New("no pause point was reached")
+	}
+}
+
 // kill ends it and waits.
 func (p *process) kill() {
 	_ = p.signal(syscall.SIGKILL)

@@ -37,6 +37,7 @@ type Suite struct {
 	source  string        // the folder of the module
 	scenes  chan struct{} // bounds how many scenes run at a time
 	report  func(format string, args ...any)
+	busy    time.Duration // allowed for where much else runs at a time
 }
 
 // ground is a cluster with a template for the databases of scenes.

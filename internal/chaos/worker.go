@@ -42,9 +42,10 @@ const tickKey = "tick"
 
 // farewell is what a worker process says at its end.
 type farewell struct {
-	Goroutines  []string // of this library or the driver, that are left
-	Acquired    int32    // connections of the pool that somebody still holds
-	LeftSetting string   // what the pool's connections should have forgotten
+	Goroutines  []string  // of this library or the driver, that are left
+	Acquired    int32     // connections of the pool that somebody still holds
+	LeftSetting string    // what the pool's connections should have forgotten
+	Returned    time.Time // when Work returned
 }
 
 // RunWorker is the worker program.
@@ -99,8 +100,11 @@ func RunWorker() error {
 	if err != nil {
 		return err
 	}
+	returned := time.Now()
 	notes.Close()
-	return json.NewEncoder(os.Stdout).Encode(leave(pool))
+	bye := leave(pool)
+	bye.Returned = returned
+	return json.NewEncoder(os.Stdout).Encode(bye)
 }
 
 // leave looks for what a worker left behind when it returned.

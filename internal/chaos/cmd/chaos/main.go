@@ -62,17 +62,19 @@ func run() (err error) {
 	return ctx.Err()
 }
 
-// runMatrix does the faults side by side: the suite bounds how many scenes that makes.
+// runMatrix does the faults side by side, as the suite bounds how many scenes that makes, and then those that want to be
+// alone.
 func runMatrix(ctx context.Context, suite *chaos.Suite, only string, count int) []chaos.Result {
 	faults := slices.DeleteFunc(slices.Clone(chaos.Matrix), func(f chaos.Fault) bool { return !strings.Contains(f.Name, only) })
 	results := make([]chaos.Result, len(faults))
 	var group sync.WaitGroup
+	var alone []func()
 	for i, fault := range faults {
 		n := fault.Full
 		if count > 0 {
 			n = count
 		}
-		group.Go(func() {
+		do := func() {
 			r := suite.Run(ctx, fault, n)
 			results[i] = r
 			fmt.Printf("%s: %d %s, %d tasks, %d violations, slowest recovery %v, took %v\n", fault.Name, r.Runs, fault.Unit, r.Tasks,
@@ -83,9 +85,17 @@ func runMatrix(ctx context.Context, suite *chaos.Suite, only string, count int) 
 			if r.Err != nil {
 				fmt.Println("   ", r.Err)
 			}
-		})
+		}
+		if fault.Alone {
+			alone = append(alone, do)
+		} else {
+			group.Go(do)
+		}
 	}
 	group.Wait()
+	for _, do := range alone {
+		do()
+	}
 	return results
 }
 
