@@ -3,13 +3,14 @@
 package chaos
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/anchor-go/anchor/internal/chaos/pause"
 )
 
-const mutantTries = 1
+const mutantTries = 2
 
 func TestEveryMutantIsCaught(t *testing.T) {
 	t.Parallel()
@@ -58,5 +59,21 @@ func TestPointIsReachedThoughTheFirstTasksDoNotLeadThere(t *testing.T) {
 	})
 	if err != nil || len(found.violations) > 0 || found.runs != 1 {
 		t.Errorf("%d runs, violations %v, error %v", found.runs, found.violations, err)
+	}
+}
+
+func TestScenesOfMutantsFindNothingInTheLibrary(t *testing.T) {
+	t.Parallel()
+	s := suiteOf(t)
+	for name, harm := range map[string]func(ctx context.Context, s *Suite, n int, t *tally) error{
+		"calm": calm, "give_back": giveBack, "late_tick": lateTick, "stop": stopAt("before-commit", Write),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var found tally
+			if err := harm(t.Context(), s, 1, &found); err != nil || len(found.violations) > 0 {
+				t.Errorf("violations %v, error %v", found.violations, err)
+			}
+		})
 	}
 }
