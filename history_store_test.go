@@ -715,7 +715,7 @@ func (c *historyCaller) heartbeat() error {
 	s.beating.Lock()
 	defer s.beating.Unlock()
 	return c.told(func() ([]historyNote, error) {
-		beat, err := s.heartbeat(context.Background(), false)
+		beat, err := renew(context.Background(), s.session, false)
 		if err == nil && beat.workerID != s.id {
 			err = errors.New("a session with a lease of an hour has become another worker")
 		}
@@ -731,7 +731,7 @@ func (c *historyCaller) die(s *historySession) error {
 	s.beating.Lock()
 	defer s.beating.Unlock()
 	return c.told(func() ([]historyNote, error) {
-		beat, err := s.heartbeat(context.Background(), true)
+		beat, err := renew(context.Background(), s.session, true)
 		note := historyNote{operation: died(s.id), worker: s.id}
 		s.id = beat.workerID
 		return []historyNote{note}, err
