@@ -129,12 +129,12 @@ var rights = map[string]map[string]string{
 	enqueuer: {"anchor_migrations": "s", "anchor_unique_tags": "sid"},
 	worker: {
 		"anchor_migrations": "s", "anchor_tasks": "siud", "anchor_tasks_hot": "su", "anchor_tasks_kept": "su", "anchor_tasks_done_?": "st",
-		"anchor_unique_tags": "siud", "anchor_task_errors": "siud", "anchor_workers": "siud", "anchor_cron_jobs": "siud",
+		"anchor_unique_tags": "siud", "anchor_task_errors": "siud", "anchor_workers": "siud", "anchor_claims": "siud", "anchor_cron_jobs": "siud",
 		"anchor_cron_runs": "siud", "anchor_queues": "siu", "anchor_depths": "su",
 	},
 	reader: {
 		"anchor_migrations": "s", "anchor_tasks": "s", "anchor_tasks_hot": "s", "anchor_tasks_kept": "s", "anchor_tasks_done_?": "s",
-		"anchor_unique_tags": "s", "anchor_task_errors": "s", "anchor_workers": "s", "anchor_cron_jobs": "s",
+		"anchor_unique_tags": "s", "anchor_task_errors": "s", "anchor_workers": "s", "anchor_claims": "s", "anchor_cron_jobs": "s",
 		"anchor_cron_runs": "s", "anchor_queues": "s", "anchor_depths": "s",
 	},
 }
@@ -330,7 +330,8 @@ insert into anchor.anchor_unique_tags (tag, task_id, expires_at) values ('t', 10
 insert into anchor.anchor_workers (id, host, pid, slots, names, lease_until)
   values ('11111111-1111-1111-1111-111111111111', 'gone', 1, 1, '{}', now() - interval '1 hour');
 insert into anchor.anchor_tasks (id, name, spec, status, attempts, worker_id, claim_token, started_at)
-  values (1003, 'Letter', '{}', 'running', 1, '11111111-1111-1111-1111-111111111111', 1, now())`)
+  values (1003, 'Letter', '{}', 'running', 1, '11111111-1111-1111-1111-111111111111', 1, now());
+insert into anchor.anchor_claims (worker_id, token, part, ids) values ('11111111-1111-1111-1111-111111111111', 1, 1, '{1003}')`)
 	mustExec(t, r.pool(worker), "select anchor.anchor_empty_slot(), anchor.anchor_prune(1000)")
 	mustExec(t, r.pool(worker), "select * from anchor.anchor_sample(0, '{}')")
 	left := queryOne[string](t, r.pool(superuser), `select concat_ws(' ', (select count(*) from anchor.anchor_tasks where name = 'Old'),

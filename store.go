@@ -181,6 +181,9 @@ type claimedTask struct {
 	received    time.Time // when this process had it, by its own clock
 	// exhausted marks a task of a dead worker without attempts left: it is here to be failed, not to be run.
 	exhausted bool
+
+	claim   *heldClaim // of a store that counts them
+	settled int32      // used by settle
 }
 
 func (t *claimedTask) info() *TaskInfo {

@@ -11,7 +11,7 @@ import (
 const claimTasks = `select lane, id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
 from {schema}.anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $5::integer, $6::bigint, $7::integer, $8::text[],
   $9::text, $10::integer, $11::timestamptz, $12::bigint,
-  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[])`
+  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[])`
 
 const (
 	// claimBytes bounds the parameters that a claim takes out of one lane, by their size on disk.
@@ -30,9 +30,10 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 		return claimed{again: again}, nil
 	}
 	worker, token := p.id(), newToken()
+	settled := p.held.take(worker)
 	var found claimFound
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) (err error) {
-		found, err = p.readClaim(ctx, conn, worker, token, req, look)
+		found, err = p.readClaim(ctx, conn, worker, token, req, look, tokensOf(settled))
 		if err == nil && len(found.tasks) > 0 {
 			err = pauseAt(pauseAfterClaimCommit, found.tasks[0].attempt)
 		}
@@ -42,9 +43,11 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 		p.remember(lostToken{worker: worker, token: token, claimed: true})
 	}
 	if err != nil {
+		p.held.put(settled)
 		p.floors.failed(look)
 		return claimed{}, storeError("claim tasks", err)
 	}
+	p.held.add(worker, token, found.tasks)
 	now := time.Now()
 	more, again := p.floors.looked(look, found, began, now)
 	return claimed{tasks: found.tasks, more: more, again: again}, nil
@@ -56,10 +59,10 @@ type claimFound struct {
 	reports []laneReport
 }
 
-func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, token int64, req claimRequest, look *claimLook) (claimFound, error) {
+func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, token int64, req claimRequest, look *claimLook, settled []int64) (claimFound, error) {
 	rows, err := db.Query(ctx, p.store.sql(claimTasks), worker, token, req.names, look.limit, req.firstHand, claimBytes, claimWalk, look.queues,
 		look.from.queue, look.from.priority, look.from.nextRun, look.from.id,
-		look.starts, look.priorities, look.nextRuns, look.ids, look.careful)
+		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled)
 	if err != nil {
 		return claimFound{}, err
 	}

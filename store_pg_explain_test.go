@@ -15,7 +15,8 @@ var explainStates = map[string]string{
 	"analysed small": `insert into anchor_tasks (id, name, spec) select i, 'a', '{}' from generate_series(1, 3) i; analyze`,
 	"all of one worker": `insert into anchor_tasks (id, name, priority, spec) select i, 'a', i % 3, '{}' from generate_series(1, 20000) i;
 		insert into anchor_workers (id, host, pid, slots, names, lease_until) values ('00000000-0000-4000-8000-000000000001', 'h', 1, 1, '{a}', now() + interval '1 day');
-		update anchor_tasks_hot set status = 'running', worker_id = '00000000-0000-4000-8000-000000000001' where id > 10; analyze`,
+		update anchor_tasks_hot set status = 'running', worker_id = '00000000-0000-4000-8000-000000000001', claim_token = id / 1000 + 1 where id > 10;
+		insert into anchor_claims (worker_id, token, part, ids) select worker_id, claim_token, 1, array_agg(id) from anchor_tasks_hot where id > 10 group by 1, 2; analyze`,
 }
 
 var explainReads = []string{

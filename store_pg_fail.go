@@ -19,7 +19,11 @@ const (
 func (p *pgSession) fail(ctx context.Context, task *claimedTask, end finalFailure) error {
 	tx := &lazyTx{session: p, task: task, idle: end.idle}
 	defer tx.abandon()
-	return storeError("fail the task", p.failHeld(ctx, tx, task, end))
+	err := storeError("fail the task", p.failHeld(ctx, tx, task, end))
+	if err == nil || errors.Is(err, ErrClaimLost) {
+		task.settle()
+	}
+	return err
 }
 
 // What a hook leaves behind is checked while there is a savepoint to return to, not at the commit.

@@ -23,6 +23,7 @@ type pgSession struct {
 	store  *PGStore
 	pool   *pgxpool.Pool
 	floors claimFloors
+	held   heldClaims
 	names  internedStrings
 
 	resolving chan struct{} // held by the one attempt that finds out about its COMMIT
@@ -104,7 +105,7 @@ func (p *pgSession) id() string {
 	return p.worker.id
 }
 
-const heartbeatWorker = `select alive, cancelled, {schema}.anchor_timeline() from {schema}.anchor_heartbeat($1::uuid, $2::bigint)`
+const heartbeatWorker = `select alive, cancelled, {schema}.anchor_timeline() from {schema}.anchor_heartbeat($1::uuid, $2::bigint, $3::bigint[])`
 
 func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(callTimeout, max(p.worker.lease/2, time.Second)))
@@ -114,10 +115,11 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 		return beat, err
 	}
 	alive := false
+	settled := p.held.take(beat.workerID)
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
 		if !over {
 			var timeline string
-			err := conn.QueryRow(ctx, p.store.sql(heartbeatWorker), beat.workerID, p.worker.lease.Microseconds()).Scan(&alive, &beat.cancelled, &timeline)
+			err := conn.QueryRow(ctx, p.store.sql(heartbeatWorker), beat.workerID, p.worker.lease.Microseconds(), tokensOf(settled)).Scan(&alive, &beat.cancelled, &timeline)
 			if err != nil || timeline == p.timeline {
 				return err
 			}
@@ -129,6 +131,7 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 		return err
 	})
 	if err != nil {
+		p.held.put(settled)
 		return beat, storeError("renew the lease", err)
 	}
 	if !alive {
@@ -172,10 +175,20 @@ func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int6
 			return onConn(ctx, p.pool, func(conn *pgxpool.Conn) error { return f(conn) })
 		}, batch)
 		if sqlState(err) != stateLockNotAvailable {
+			if err == nil {
+				settleAll(batch)
+			}
 			return lost, err
 		}
 	}
 	return p.finishFree(ctx, batch)
+}
+
+// settleAll settles tasks that the database has answered for.
+func settleAll(batch []finishedAttempt) {
+	for _, f := range batch {
+		f.task.settle()
+	}
 }
 
 const heldTasks = `select {schema}.anchor_held($1::bigint[])`
@@ -187,18 +200,22 @@ func (p *pgSession) finishFree(ctx context.Context, batch []finishedAttempt) (lo
 		ids[i] = f.task.id
 	}
 	var held []int64
+	var free []finishedAttempt
 	err = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if err := tx.QueryRow(ctx, p.store.sql(heldTasks), ids).Scan(&held); err != nil {
 				return err
 			}
-			free := slices.DeleteFunc(slices.Clone(batch), func(f finishedAttempt) bool { return slices.Contains(held, f.task.id) })
+			free = slices.DeleteFunc(slices.Clone(batch), func(f finishedAttempt) bool { return slices.Contains(held, f.task.id) })
 			lost, err = p.finishWith(ctx, func(f func(db querier) error) error { return f(tx) }, free)
 			return err
 		})
 	})
-	if err == nil && len(held) > 0 {
-		err = &heldError{held}
+	if err == nil {
+		settleAll(free)
+		if len(held) > 0 {
+			err = &heldError{held}
+		}
 	}
 	return lost, err
 }
@@ -267,28 +284,24 @@ func (p *pgSession) takeBack(ctx context.Context, names []string, limit int) (ta
 	defer cancel()
 	worker, token := p.id(), newToken()
 	var taken takenBack
-	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
-		taken = takenBack{} // of a try that was rolled back
-		err := p.readTakenBack(ctx, conn, &taken, worker, token, names, limit)
-		if err == nil && taken.count > 0 {
-			err = pauseAt(pauseInTakeBack, 0)
-		}
+	err := p.atOnce(ctx, func(rows pgx.Rows) (err error) {
+		taken, err = readTakenBack(rows, worker, token)
 		return err
-	})
+	}, takeBackTasks, worker, token, names, limit)
+	if err == nil && taken.count > 0 {
+		err = pauseAt(pauseInTakeBack, 0)
+	}
 	if outcomeUnknown(err) {
 		p.remember(lostToken{worker: worker, token: token})
 	}
 	if err != nil {
 		return takenBack{}, storeError("take back tasks", err)
 	}
+	p.held.add(worker, token, taken.exhausted)
 	return taken, nil
 }
 
-func (p *pgSession) readTakenBack(ctx context.Context, db querier, taken *takenBack, worker string, token int64, names []string, limit int) error {
-	rows, err := db.Query(ctx, p.store.sql(takeBackTasks), worker, token, names, limit)
-	if err != nil {
-		return err
-	}
+func readTakenBack(rows pgx.Rows, worker string, token int64) (taken takenBack, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		task := &claimedTask{token: token, workerID: worker, exhausted: true}
@@ -296,7 +309,7 @@ func (p *pgSession) readTakenBack(ctx context.Context, db querier, taken *takenB
 		var tag, attributes *string
 		if err := rows.Scan(&task.id, &status, &task.name, &task.queue, &task.priority, &task.attempt, &task.maxAttempts,
 			&task.createdAt, &task.nextRun, &task.startedAt, &tag, &spec, &attributes); err != nil {
-			return err
+			return takenBack{}, err
 		}
 		taken.count++
 		if Status(status) != StatusRunning {
@@ -311,7 +324,23 @@ func (p *pgSession) readTakenBack(ctx context.Context, db querier, taken *takenB
 		}
 		taken.exhausted = append(taken.exhausted, task)
 	}
-	return rows.Err()
+	return taken, rows.Err()
+}
+
+// atOnce runs a statement in a transaction of its own that sees what others have committed since it got a lock, whatever
+// the default level is. All goes out together: a process that is stopped must leave no lock behind.
+func (p *pgSession) atOnce(ctx context.Context, read func(rows pgx.Rows) error, statement string, args ...any) error {
+	return onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue("begin isolation level read committed")
+		batch.Queue(p.store.sql(statement), args...).Query(read)
+		batch.Queue("commit")
+		err := conn.SendBatch(ctx, batch).Close()
+		if err != nil && conn.Conn().PgConn().TxStatus() == 'E' {
+			_, _ = conn.Exec(ctx, "rollback")
+		}
+		return err
+	})
 }
 
 // newToken is random and positive: two claims of one task never share it.
@@ -369,8 +398,7 @@ func (p *pgSession) pruning(ctx context.Context, f func(ctx context.Context, tx 
 // signOffTimeout bounds the end of a session: its lease ends by itself otherwise.
 const signOffTimeout = time.Second
 
-const deleteWorker = `delete from {schema}.anchor_workers w where w.id = $1::uuid
-and not exists (select from {schema}.anchor_tasks_hot t where t.worker_id = w.id and t.status = 'running')`
+const signOffWorker = `select {schema}.anchor_sign_off($1::uuid)`
 
 // endLease lets others take what this worker still holds without waiting for the lease.
 const endLease = `update {schema}.anchor_workers set lease_until = clock_timestamp() where id = $1::uuid and taken_back_at is null`
@@ -384,9 +412,12 @@ func (p *pgSession) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, signOffTimeout)
 	defer cancel()
 	_ = p.disownLost(ctx) // what it cannot give back, the end of the lease frees
-	tag, err := p.pool.Exec(ctx, p.store.sql(deleteWorker), p.id())
-	if err == nil && tag.RowsAffected() == 0 {
-		_, err = p.pool.Exec(ctx, p.store.sql(endLease), p.id())
-	}
-	return storeError("sign the worker off", err)
+	return p.signOff(ctx)
+}
+
+func (p *pgSession) signOff(ctx context.Context) error {
+	return storeError("sign the worker off", p.atOnce(ctx, func(rows pgx.Rows) error {
+		rows.Close()
+		return rows.Err()
+	}, signOffWorker, p.id()))
 }

@@ -294,6 +294,14 @@ func (t *lazyTx) Rollback(context.Context) error { return errHandlerTx }
 // complete sends the guarded update and COMMIT in one round trip. The update raises when the claim is lost, so
 // that the COMMIT behind it is skipped.
 func (t *lazyTx) complete(ctx context.Context) error {
+	err := t.tryComplete(ctx)
+	if err == nil || errors.Is(err, ErrClaimLost) {
+		t.task.settle()
+	}
+	return err
+}
+
+func (t *lazyTx) tryComplete(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	t.mu.Lock()

@@ -24,7 +24,7 @@ create table {schema}.anchor_tasks (
 ) partition by list (slot);
 
 create table {schema}.anchor_tasks_hot partition of {schema}.anchor_tasks for values in (0)
-  with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_limit = 2000,
+  with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_limit = 2000,
         autovacuum_analyze_scale_factor = 0.2, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_insert_scale_factor = 1);
 create table {schema}.anchor_tasks_kept partition of {schema}.anchor_tasks for values in (-1);
 create table {schema}.anchor_tasks_done_1 partition of {schema}.anchor_tasks for values in (1) with (autovacuum_vacuum_insert_threshold = -1);
@@ -36,11 +36,9 @@ create table {schema}.anchor_tasks_done_6 partition of {schema}.anchor_tasks for
 create table {schema}.anchor_tasks_done_7 partition of {schema}.anchor_tasks for values in (7) with (autovacuum_vacuum_insert_threshold = -1);
 create table {schema}.anchor_tasks_done_8 partition of {schema}.anchor_tasks for values in (8) with (autovacuum_vacuum_insert_threshold = -1);
 
--- What a claim walks, in its order.
-create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, next_run, id) where status = 'pending';
--- What a worker holds: for taking back and for cancelling. Its condition is none that a lookup by id implies, so
--- that no plan can take it for one.
-create index anchor_tasks_held on {schema}.anchor_tasks_hot (worker_id, id) where worker_id is not null;
+-- What a claim walks, in its order. No index of the hot slot names what a claim changes, and its pages are half empty:
+-- so a claim is a HOT update, which touches no index. What runs is therefore among what a claim walks.
+create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, next_run, id);
 -- What a worker is to cancel: a heartbeat must not read all that was ever held.
 create index anchor_tasks_cancelling on {schema}.anchor_tasks_hot (id) where cancel_requested;
 
@@ -100,6 +98,19 @@ create table {schema}.anchor_workers (
   taken_back_at timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 200);
 
+-- What each claim took, for taking back: at least the ids of what runs under its token, in one row for each lane that
+-- it took from. It is written with the claim and deleted some time after the last of its tasks has ended; a row that is
+-- left over does no harm. A worker's row is not deleted before these.
+create table {schema}.anchor_claims (
+  worker_id uuid not null,
+  token bigint not null,
+  part integer not null,
+  ids bigint[] not null,
+  primary key (worker_id, token, part)
+) with (autovacuum_vacuum_cost_limit = 2000);
+-- Compressing them costs more than it saves.
+alter table {schema}.anchor_claims alter column ids set storage external;
+
 create table {schema}.anchor_queues (
   name text collate "C" primary key,
   paused boolean not null default false,
@@ -112,12 +123,29 @@ create function {schema}.anchor_ring_slot(p_at timestamptz) returns smallint
 language sql stable parallel safe
 as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smallint $$;
 
+-- Deletes what p_worker noted of those claims of which nothing runs any more. That is read from the tasks themselves,
+-- whatever the caller believes: nobody would ever take back what still ran.
+create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  delete from {schema}.anchor_claims c
+    where c.worker_id = p_worker and c.token = any (p_tokens)
+      and not exists (
+        select from {schema}.anchor_tasks_hot t
+        where t.id = any (c.ids) and t.status = 'running' and t.claim_token = c.token and t.worker_id = c.worker_id);
+end
+$$;
+
 -- Claims up to p_limit ready tasks: of p_queues in that order, or of every queue in order of name; in a queue by
 -- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
 -- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
 -- It goes on at p_from_queue and so on where an earlier call stopped; '' is from the beginning. At most p_first_hand of
 -- the tasks were tried before or have one attempt only, and those of a lane take p_bytes at most (as stored, but for the
--- first of a lane): the first that is too many ends its lane. p_walk bounds what is read from beginnings and careful floors.
+-- first of a lane): the first that is too many ends its lane. p_walk bounds what is read from beginnings and careful
+-- floors, where any number of running tasks may be. What was noted of the claims p_settled is deleted.
 --
 -- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
@@ -126,7 +154,8 @@ as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smal
 create function {schema}.anchor_claim(
   p_worker uuid, p_token bigint, p_names text[], p_limit integer, p_first_hand integer, p_bytes bigint, p_walk integer, p_queues text[],
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
-  p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[])
+  p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
+  p_settled bigint[] default null)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -141,6 +170,7 @@ declare
   v_left integer := p_limit;
   v_first_hand integer := p_first_hand;
   v_walk integer := p_walk;
+  v_part integer := 0;
   v_paused text[];
   v_turn integer := 0;
   v_floor integer := 1;
@@ -161,8 +191,13 @@ declare
   v_next_runs timestamptz[];
   v_ids bigint[];
 begin
-  if not exists (select from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null) then
+  -- Its row stays until this is committed: nobody looks for the tasks of a worker that has none.
+  perform from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null for key share;
+  if not found then
     raise exception 'anchor: the lease of this worker is over' using errcode = 'AN001';
+  end if;
+  if cardinality(p_settled) > 0 then
+    perform {schema}.anchor_forget_claims(p_worker, p_settled);
   end if;
   select array_agg(q.name) into v_paused from {schema}.anchor_queues q where q.paused;
   <<lanes>>
@@ -181,7 +216,7 @@ begin
       else
         v_walk := v_walk - 50;
         select t.queue into v_queue from {schema}.anchor_tasks_hot t
-          where t.status = 'pending' and t.queue > v_queue
+          where t.queue > v_queue
           order by t.queue, t.priority, t.next_run, t.id limit 1;
         exit when not found;
       end if;
@@ -201,7 +236,7 @@ begin
       -- A look at a lane costs as much as fifty rows of it.
       v_walk := v_walk - 50;
       select t.priority, t.next_run, t.id into v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
-        where t.status = 'pending' and t.queue = v_queue and t.priority > v_priority and t.priority < v_known
+        where t.queue = v_queue and t.priority > v_priority and t.priority < v_known
         order by t.queue, t.priority, t.next_run, t.id limit 1;
       if found then
         v_careful := true;
@@ -228,9 +263,10 @@ begin
       priority := v_priority;
       if not v_careful then
         v_want := v_left;
+        v_part := v_part + 1;
         return query
           with picked as materialized (
-            select t.ctid as place, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+            select t.ctid as place, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
             from {schema}.anchor_tasks_hot t
             where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
               and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
@@ -239,10 +275,13 @@ begin
             limit v_want
             for update skip locked),
           kept as materialized (
-            select c.place from (
-              select p.place, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
+            select c.place, c.id from (
+              select p.place, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
               from picked p window so_far as (rows unbounded preceding)) c
-            where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1))
+            where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1)),
+          noted as (
+            insert into {schema}.anchor_claims (worker_id, token, part, ids)
+            select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0)
           update {schema}.anchor_tasks_hot t
           set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
               started_at = v_now, updated_at = v_now
@@ -260,11 +299,10 @@ begin
               and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now and t.name = any (p_names)
             order by t.queue, t.priority, t.next_run, t.id limit 1;
           if not found then
-            -- What is still there has names that this worker has no handlers for: the next look need not pass it again.
+            -- What is still there runs, or has names that this worker has no handlers for: the next look need not pass it again.
             lane := 'read';
             select t.next_run, t.id into next_run, id from {schema}.anchor_tasks_hot t
-              where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-                and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+              where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
               order by t.queue desc, t.priority desc, t.next_run desc, t.id desc limit 1;
           end if;
         end if;
@@ -283,21 +321,24 @@ begin
               select r.*, count(*) filter (where r.ours) over so_far as n,
                 count(*) filter (where r.ours and r.first_hand) over so_far as first_hands, sum(r.size) filter (where r.ours) over so_far as bytes
               from (
-                select t.ctid as place, t.next_run, t.id, t.name = any (p_names) as ours,
+                select t.ctid as place, t.next_run, t.id, t.status = 'pending' and t.name = any (p_names) as ours,
                   t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
                 from {schema}.anchor_tasks_hot t
-                where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-                  and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+                where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
                 order by t.queue, t.priority, t.next_run, t.id
                 limit v_want) r
               window so_far as (rows unbounded preceding)) w) c;
         if v_places is not null then
+          v_part := v_part + 1;
           return query
             with picked as materialized (
-              select t.ctid as place
+              select t.ctid as place, t.id
               from unnest(v_places) as p (place) join {schema}.anchor_tasks_hot t on t.ctid = p.place
               where t.status = 'pending' and t.next_run <= v_now
-              for update of t skip locked)
+              for update of t skip locked),
+            noted as (
+              insert into {schema}.anchor_claims (worker_id, token, part, ids)
+              select p_worker, p_token, v_part, array_agg(p.id) from picked p having count(*) > 0)
             update {schema}.anchor_tasks_hot t
             set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
                 started_at = v_now, updated_at = v_now
@@ -328,8 +369,7 @@ $$;
 
 -- Completes claims, and answers the ids of those that are somebody else's by now. It waits for no row for long: see anchor_held. The ids come in order: rows
 -- are locked in that order. The planner has one choice, a look-up of each id and a hash join with the tokens: the
--- plan is made when a worker starts, most often on an empty table, and has to serve a full one. A status that is
--- compared with 'running' would open the way to the partial index of that name.
+-- plan is made when a worker starts, most often on an empty table, and has to serve a full one.
 create function {schema}.anchor_complete(p_ids bigint[], p_tokens bigint[]) returns bigint[]
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
@@ -541,9 +581,9 @@ exception when others then
 end
 $$;
 
--- Renews a worker's lease unless it is over, and answers which of its tasks somebody wants cancelled. These are few: no
--- index but anchor_tasks_cancelling is to be read for them, so the condition on worker_id is written as none can use it.
-create function {schema}.anchor_heartbeat(p_worker uuid, p_lease bigint, out alive boolean, out cancelled bigint[])
+-- Renews a worker's lease unless it is over, and answers which of its tasks somebody wants cancelled: these are few, and
+-- found by anchor_tasks_cancelling. What was noted of the claims p_settled is deleted.
+create function {schema}.anchor_heartbeat(p_worker uuid, p_lease bigint, p_settled bigint[] default null, out alive boolean, out cancelled bigint[])
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $$
@@ -551,14 +591,20 @@ begin
   update {schema}.anchor_workers w set lease_until = clock_timestamp() + p_lease * interval '1 microsecond'
     where w.id = p_worker and w.taken_back_at is null and w.lease_until > clock_timestamp();
   alive := found;
+  if alive and cardinality(p_settled) > 0 then
+    perform {schema}.anchor_forget_claims(p_worker, p_settled);
+  end if;
   cancelled := array(
     select t.id from {schema}.anchor_tasks_hot t
-    where t.cancel_requested and t.worker_id || '' = p_worker::text order by t.id);
+    where t.cancel_requested and t.worker_id = p_worker order by t.id);
 end
 $$;
 
 -- Takes up to p_limit tasks from workers whose lease is over: pending again, cancelled if that was asked for, or,
--- when no attempts are left and p_names has the name, running in the hands of p_worker, which will fail them.
+-- when no attempts are left and p_names has the name, running in the hands of p_worker, which will fail them. It goes by
+-- the workers' rows, then by what those noted of their claims, and needs read committed: a worker's row is deleted only if
+-- a snapshot newer than the lock on it shows no claim. A claim of that worker which does not come to its end, because the
+-- process is stopped, keeps the row, and is in nobody's way.
 create function {schema}.anchor_take_back(p_worker uuid, p_token bigint, p_names text[], p_limit integer)
 returns table (
   id bigint, status text, name text, queue text, priority smallint, attempts integer, max_attempts integer,
@@ -569,29 +615,28 @@ set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+  c_nobody constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff'; -- owns what was disowned
   v_now timestamptz := clock_timestamp();
   v_left integer := p_limit;
   v_got integer;
+  v_part integer := 0;
   v_owner uuid := '00000000-0000-0000-0000-000000000000';
-  v_lease timestamptz;
-  v_taken timestamptz;
   v_host text;
   v_pid integer;
+  v_token bigint;
+  v_tokens bigint[];
+  v_gone uuid[];
 begin
-  if not exists (select from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null) then
+  perform from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null for key share;
+  if not found then
     return; -- what it took would be others' at once
   end if;
-  while v_left > 0 loop
-    select t.worker_id into v_owner from {schema}.anchor_tasks_hot t
-      where t.status = 'running' and t.worker_id > v_owner order by t.worker_id, t.id limit 1;
-    exit when not found;
-    select w.lease_until, w.taken_back_at into v_lease, v_taken from {schema}.anchor_workers w where w.id = v_owner;
-    v_host := null;
+  while v_left > 0 and v_owner < c_nobody loop
+    select w.id, w.host, w.pid into v_owner, v_host, v_pid from {schema}.anchor_workers w
+      where w.id > v_owner and (w.lease_until <= v_now or w.taken_back_at is not null)
+        and exists (select from {schema}.anchor_claims c where c.worker_id = w.id)
+      order by w.id limit 1 for no key update skip locked;
     if found then
-      continue when v_lease > v_now and v_taken is null;
-      select w.host, w.pid into v_host, v_pid from {schema}.anchor_workers w
-        where w.id = v_owner and (w.lease_until <= v_now or w.taken_back_at is not null) for update skip locked;
-      continue when not found;
       update {schema}.anchor_workers w set taken_back_at = v_now where w.id = v_owner and w.taken_back_at is null;
       begin
         perform pg_terminate_backend(l.pid) from pg_locks l
@@ -601,45 +646,79 @@ begin
       exception when insufficient_privilege then
         null; -- another role's backend: its idle limit ends it
       end;
+    else
+      v_owner := c_nobody;
     end if;
-    return query
-      with taken as materialized (
-        select t.id as taken_id, t.cancel_requested as cancel, (t.max_attempts <> -1 and t.attempts >= t.max_attempts) as exhausted
-        from {schema}.anchor_tasks_hot t
-        where t.status = 'running' and t.worker_id = v_owner
-          and (t.cancel_requested or t.max_attempts = -1 or t.attempts < t.max_attempts or t.name = any (p_names))
-        order by t.worker_id, t.id limit v_left for update skip locked),
-      updated as (
-        update {schema}.anchor_tasks t
-        set status = case when x.cancel then 'cancelled' when x.exhausted then 'running' else 'pending' end,
-            slot = case when x.cancel then -1 else 0 end,
-            worker_id = case when x.cancel then t.worker_id when x.exhausted then p_worker end,
-            claim_token = case when x.cancel then t.claim_token when x.exhausted then p_token end,
-            next_run = case when x.cancel or x.exhausted then t.next_run else v_now end,
-            finished_at = case when x.cancel then v_now end,
-            updated_at = v_now
-        from taken x
-        where t.id = x.taken_id and t.slot + 0 = 0 -- no plan may start from the index of the whole slot
-        returning t.*),
-      recorded as (
-        insert into {schema}.anchor_task_errors (task_id, attempt, at, message)
-        select u.id, u.attempts, v_now, 'anchor: the worker ' || coalesce('on ' || v_host || ' (process ' || v_pid || ')', v_owner::text) || ' stopped responding, this attempt is lost'
-        from updated u where not u.status = 'running'),
-      released as (
-        delete from {schema}.anchor_unique_tags g using updated u
-        where u.status = 'cancelled' and g.tag = u.unique_tag and g.task_id = u.id and g.while_live)
-      select u.id, u.status, u.name, u.queue, u.priority, u.attempts, u.max_attempts, u.created_at, u.next_run, u.started_at,
-        u.unique_tag, u.spec::text, u.attributes::text
-      from updated u;
-    get diagnostics v_got = row_count;
-    v_left := v_left - v_got;
+    v_token := 0;
+    while v_left > 0 loop
+      v_tokens := array(
+        select c.token from {schema}.anchor_claims c where c.worker_id = v_owner and c.token > v_token
+        order by c.worker_id, c.token limit 100);
+      exit when cardinality(v_tokens) = 0;
+      v_token := v_tokens[cardinality(v_tokens)];
+      v_part := v_part + 1;
+      return query
+        with taken as materialized (
+          select t.id as taken_id, t.cancel_requested as cancel, (t.max_attempts <> -1 and t.attempts >= t.max_attempts) as exhausted
+          from {schema}.anchor_claims c join {schema}.anchor_tasks_hot t on t.id = any (c.ids)
+          where c.worker_id = v_owner and c.token = any (v_tokens)
+            and t.status = 'running' and t.worker_id = v_owner and t.claim_token = c.token
+            and (t.cancel_requested or t.max_attempts = -1 or t.attempts < t.max_attempts or t.name = any (p_names))
+          order by t.id limit v_left for update of t skip locked),
+        updated as (
+          update {schema}.anchor_tasks t
+          set status = case when x.cancel then 'cancelled' when x.exhausted then 'running' else 'pending' end,
+              slot = case when x.cancel then -1 else 0 end,
+              worker_id = case when x.cancel then t.worker_id when x.exhausted then p_worker end,
+              claim_token = case when x.cancel then t.claim_token when x.exhausted then p_token end,
+              next_run = case when x.cancel or x.exhausted then t.next_run else v_now end,
+              finished_at = case when x.cancel then v_now end,
+              updated_at = v_now
+          from taken x
+          where t.id = x.taken_id and t.slot + 0 = 0 -- no plan may start from the index of the whole slot
+          returning t.*),
+        noted as (
+          insert into {schema}.anchor_claims (worker_id, token, part, ids)
+          select p_worker, p_token, v_part, array_agg(u.id) from updated u where u.status = 'running' having count(*) > 0),
+        recorded as (
+          insert into {schema}.anchor_task_errors (task_id, attempt, at, message)
+          select u.id, u.attempts, v_now, 'anchor: the worker ' || coalesce('on ' || v_host || ' (process ' || v_pid || ')', v_owner::text) || ' stopped responding, this attempt is lost'
+          from updated u where not u.status = 'running'),
+        released as (
+          delete from {schema}.anchor_unique_tags g using updated u
+          where u.status = 'cancelled' and g.tag = u.unique_tag and g.task_id = u.id and g.while_live)
+        select u.id, u.status, u.name, u.queue, u.priority, u.attempts, u.max_attempts, u.created_at, u.next_run, u.started_at,
+          u.unique_tag, u.spec::text, u.attributes::text
+        from updated u;
+      get diagnostics v_got = row_count;
+      v_left := v_left - v_got;
+      perform {schema}.anchor_forget_claims(v_owner, v_tokens);
+    end loop;
   end loop;
+  v_gone := array(
+    select w.id from {schema}.anchor_workers w
+    where (w.lease_until < v_now - interval '1 minute' or w.taken_back_at is not null)
+      and not exists (select from {schema}.anchor_claims c where c.worker_id = w.id)
+    order by w.id for update skip locked);
   delete from {schema}.anchor_workers w
-    where w.id in (
-      select d.id from {schema}.anchor_workers d
-      where (d.lease_until < v_now - interval '1 minute' or d.taken_back_at is not null)
-        and not exists (select from {schema}.anchor_tasks_hot t where t.worker_id = d.id and t.status = 'running')
-      order by d.id for update skip locked);
+    where w.id = any (v_gone) and not exists (select from {schema}.anchor_claims c where c.worker_id = w.id);
+end
+$$;
+
+-- Removes a worker that has ended, unless tasks still run in its name: then its lease ends. It needs read committed, as
+-- anchor_take_back does.
+create function {schema}.anchor_sign_off(p_worker uuid) returns void
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off
+as $$
+begin
+  perform from {schema}.anchor_workers w where w.id = p_worker for update;
+  perform {schema}.anchor_forget_claims(p_worker, array(select c.token from {schema}.anchor_claims c where c.worker_id = p_worker));
+  delete from {schema}.anchor_workers w
+    where w.id = p_worker and not exists (select from {schema}.anchor_claims c where c.worker_id = w.id);
+  if not found then
+    update {schema}.anchor_workers w set lease_until = clock_timestamp() where w.id = p_worker and w.taken_back_at is null;
+  end if;
 end
 $$;
 
@@ -647,22 +726,25 @@ $$;
 -- had not been; exhausted ones, that were taken back, are left without a worker, for the next taking back.
 create function {schema}.anchor_disown(p_worker uuid, p_token bigint, p_claimed boolean) returns void
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
   v_ids bigint[] := array(
-    select t.id from {schema}.anchor_tasks_hot t
-    where t.worker_id = p_worker and t.status = 'running' and t.claim_token = p_token order by t.id for update skip locked);
+    select t.id from {schema}.anchor_claims c join {schema}.anchor_tasks_hot t on t.id = any (c.ids)
+    where c.worker_id = p_worker and c.token = p_token and t.worker_id = p_worker and t.status = 'running' and t.claim_token = p_token
+    order by t.id for update of t skip locked);
 begin
   if cardinality(v_ids) = 0 then
-    return;
-  end if;
-  if p_claimed then
+    null;
+  elsif p_claimed then
     perform {schema}.anchor_settle(v_ids, array_fill(p_token, array[cardinality(v_ids)]), array_fill('released'::text, array[cardinality(v_ids)]),
       array_fill(0::bigint, array[cardinality(v_ids)]), array_fill(null::text, array[cardinality(v_ids)]));
   else
     update {schema}.anchor_tasks_hot t set worker_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff' where t.id = any (v_ids);
+    insert into {schema}.anchor_claims as c (worker_id, token, part, ids) values ('ffffffff-ffff-ffff-ffff-ffffffffffff', p_token, 1, v_ids)
+      on conflict (worker_id, token, part) do update set ids = c.ids || excluded.ids;
   end if;
+  perform {schema}.anchor_forget_claims(p_worker, array[p_token]);
 end
 $$;
 

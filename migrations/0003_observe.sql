@@ -13,7 +13,7 @@ insert into {schema}.anchor_depths (sampled_at, sample) values ('-infinity', '{}
 -- Counts what is pending by lanes (queue and priority), those of p_queues first: at most p_cap a lane, p_budget in
 -- all, in p_lanes lanes. capped is true of a lane with more than was counted; a null queue stands for the lanes
 -- that were not looked at. oldest is when the lane's first task is, or was, due. Only entries of
--- anchor_tasks_ready are read, in its order.
+-- anchor_tasks_ready are read, in its order; what runs is passed.
 create function {schema}.anchor_lanes(p_queues text[], p_lanes integer, p_cap integer, p_budget integer)
 returns table (queue text, ready bigint, scheduled bigint, oldest timestamptz, capped boolean)
 language plpgsql
@@ -116,7 +116,9 @@ begin
       from {schema}.anchor_lanes(p_queues, 200, 2000, 8000) l group by l.queue),
     held as materialized (
       select h.queue, count(*) as running from (
-        select t.queue from {schema}.anchor_tasks_hot t where t.worker_id is not null limit 10000) h group by h.queue),
+        select t.queue from {schema}.anchor_claims c cross join lateral (
+          select r.queue from {schema}.anchor_tasks_hot r
+          where r.id = any (c.ids) and r.status = 'running' and r.claim_token = c.token offset 0) t limit 10000) h group by h.queue),
     looked as materialized (
       select p.page from generate_series(0, v_pages - 1, greatest(v_pages / 100, 1)) as p (page)
       where (select bool_or(l.capped) from lanes l) or (select sum(h.running) >= 10000 from held h)),

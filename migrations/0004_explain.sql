@@ -55,7 +55,7 @@ begin
 end
 $$;
 
--- The workers, oldest first, with how many tasks each holds, up to 10,000, by anchor_tasks_held.
+-- The workers, oldest first, with how many tasks each holds, up to 10,000, by anchor_claims.
 create function {schema}.anchor_list_workers()
 returns table (
   id text, host text, pid integer, slots integer, names text[], queues text[],
@@ -69,7 +69,11 @@ begin
   return query
     select w.id::text, w.host, w.pid, w.slots, w.names, w.queues, w.started_at, w.lease_until,
       w.lease_until > clock_timestamp() and w.taken_back_at is null,
-      (select count(*) from (select from {schema}.anchor_tasks_hot t where t.worker_id = w.id limit 10000) h)::integer
+      (select count(*) from (
+        select from {schema}.anchor_claims c cross join lateral (
+          select from {schema}.anchor_tasks_hot t
+          where t.id = any (c.ids) and t.status = 'running' and t.claim_token = c.token and t.worker_id = w.id offset 0) t
+        where c.worker_id = w.id limit 10000) h)::integer
     from {schema}.anchor_workers w order by w.started_at, w.id;
 end
 $$;

@@ -27,6 +27,8 @@ insert into anchor_tasks (id, slot, name, queue, status, attempts, max_attempts,
   (9, 0, 'Report', 'slow', 'running', 2, 10, 0, '2024-01-02 09:10Z', '2024-01-02 09:10Z', '2024-01-02 09:10:01Z', null, '33333333-3333-4333-8333-333333333333', null, '{}', null),
   (10, 0, 'Report', 'slow', 'pending', 0, 10, 5, '2024-01-02 09:11Z', '2024-01-02 09:11Z', null, null, null, null, '{}', null),
   (11, 0, 'Report8', 'default', 'pending', 0, 10, 0, '2024-01-02 09:12Z', '2024-01-02 09:12Z', null, null, null, null, '{}', null);
+update anchor_tasks_hot set claim_token = id where status = 'running';
+insert into anchor_claims (worker_id, token, part, ids) select worker_id, claim_token, 1, array[id] from anchor_tasks_hot where status = 'running';
 insert into anchor_task_errors (task_id, attempt, at, message) values
   (2, 1, '2024-01-02 09:01:02Z', 'no such image'),
   (2, 2, '2024-01-02 09:02:02Z', E'panic: \x1b[31mred\x1b[0m\n\tgoroutine 7'),

@@ -37,7 +37,7 @@ const readSizes = `select
   pg_table_size('anchor_tasks_hot')::float8, pg_indexes_size('anchor_tasks_hot')::float8,
   coalesce((select n_dead_tup from pg_stat_user_tables where relname = 'anchor_tasks_hot'), 0)::float8,
   (select count(*) from anchor_tasks_hot where status = 'pending')::float8,
-  pg_total_relation_size('anchor_unique_tags')::float8, pg_total_relation_size('anchor_workers')::float8,
+  pg_total_relation_size('anchor_unique_tags')::float8, (pg_total_relation_size('anchor_workers') + pg_total_relation_size('anchor_claims'))::float8,
   (select sum(pg_total_relation_size(c.oid)) from pg_class c where c.relkind = 'r' and c.relname like 'anchor\_tasks\_done\_%')::float8,
   pg_total_relation_size('anchor_task_errors')::float8, pg_total_relation_size('anchor_cron_runs')::float8`
 
