@@ -10,8 +10,19 @@ import (
 type declaredCron struct {
 	expression string
 	timeZone   string
-	params     any // a pointer to the task's P
+	params     any // a pointer to the task's P, nil when there is none
 	options    cronOptions
+	mistake    error // in the options and in that there are no params
+}
+
+// check tells what is wrong with the expression, and with what it makes of the instances.
+func (d *declaredCron) check(run *runOptions) error {
+	var errs []error
+	if run.delaySet || !run.startAt.IsZero() {
+		errs = append(errs, errors.New("WithRunOptions: WithDelay and WithStartAt do not fit an instance, which is due at its tick"))
+	}
+	_, err := parseCronExpression(d.expression, d.timeZone)
+	return errors.Join(append(errs, err)...)
 }
 
 // Cron declares the task's schedule, whose name is the task's, and returns the task. It is part of the
@@ -35,16 +46,16 @@ type declaredCron struct {
 // does not tick; when a worker declares it again it catches up as [WithCatchUp] says.
 func (t *Task[P]) Cron(expression string, params *P, opts ...CronOption) *Task[P] {
 	options, err := resolveCronOptions(opts)
-	if err != nil {
-		t.def.mistake(fmt.Errorf("Cron: %w", err))
+	if t.def.cron != nil {
+		already := errors.New("the task has a schedule already; more of them are made by Schedule")
+		t.def.mistake(fmt.Errorf("Cron: %w", errors.Join(already, err)))
+		return t
 	}
-	switch {
-	case t.def.cron != nil:
-		t.def.mistake(errors.New("Cron: the task has a schedule already; more of them are made by Schedule"))
-	case params == nil:
-		t.def.mistake(errors.New("Cron: params is nil"))
-	default:
-		t.def.cron = &declaredCron{expression: expression, timeZone: options.timeZone, params: params, options: options}
+	t.def.cron = &declaredCron{expression: expression, timeZone: options.timeZone, options: options, mistake: err}
+	if params == nil {
+		t.def.cron.mistake = errors.Join(err, errors.New("params is nil"))
+	} else {
+		t.def.cron.params = params
 	}
 	return t
 }
@@ -74,23 +85,20 @@ func (c *Client) schedule(ctx context.Context, def *taskDefinition, name, expres
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("anchor: schedule: %w", err)
 	}
-	options, err := resolveCronOptions(opts)
-	if err != nil {
-		return fmt.Errorf("anchor: schedule %q: %w", name, err)
-	}
+	options, mistake := resolveCronOptions(opts)
 	registered, run, err := c.resolve(def, options.run)
-	if err != nil {
-		return err
-	}
-	task, err := registered.newTask(params, &run)
-	if err != nil {
-		return err
+	var task *newTask
+	if err == nil {
+		task, err = registered.newTask(params, &run)
 	}
 	declared := &declaredCron{expression: expression, timeZone: options.timeZone, params: params, options: options}
-	wanted, err := newCronJob(name, declared, &run, task)
-	if err != nil {
-		return fmt.Errorf("anchor: schedule %q: %w", name, err)
+	if mistake = errors.Join(mistake, declared.check(&run)); mistake != nil {
+		return errors.Join(fmt.Errorf("anchor: schedule %q: %w", name, mistake), err)
 	}
+	if err != nil {
+		return err
+	}
+	wanted := newCronJob(name, declared, task)
 	return c.store.changeCron(ctx, name, func(job *cronJob) (bool, error) {
 		before := *job
 		fresh := !job.exists()
@@ -112,14 +120,8 @@ func (c *Client) declares(name string) bool {
 	return task != nil && task.job != nil
 }
 
-// newCronJob is the schedule that d describes, with instances like task.
-func newCronJob(name string, d *declaredCron, run *runOptions, task *newTask) (*cronJob, error) {
-	if run.delaySet || !run.startAt.IsZero() {
-		return nil, errors.New("WithRunOptions: WithDelay and WithStartAt do not fit an instance, which is due at its tick")
-	}
-	if _, err := parseCronExpression(d.expression, d.timeZone); err != nil {
-		return nil, err
-	}
+// newCronJob is the schedule that d, which has no mistakes, describes, with instances like task.
+func newCronJob(name string, d *declaredCron, task *newTask) *cronJob {
 	return &cronJob{
 		name: name, enabled: d.options.enabled,
 		cronTemplate: cronTemplate{
@@ -127,5 +129,5 @@ func newCronJob(name string, d *declaredCron, run *runOptions, task *newTask) (*
 			params: task.params, attributes: task.attributes, queue: task.queue, priority: task.priority,
 			maxAttempts: task.maxAttempts, tag: task.tag, scope: task.scope,
 		},
-	}, nil
+	}
 }

@@ -18,9 +18,6 @@ func (c *Client) compileCrons() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.tasks)) {
 		task := c.tasks[name]
-		if len(task.errs) > 0 {
-			continue
-		}
 		job, err := task.compileCron()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: task %q: Cron: %w", task.source, name, err))
@@ -41,23 +38,23 @@ func (c *Client) declaredCrons() []*cronJob {
 	return jobs
 }
 
-// compileCron is the declared schedule of the task as this client runs it, nil when there is none.
+// compileCron is the declared schedule of the task as this client runs it, nil when there is none. The error joins all
+// that is wrong with it; the parameters of a task that cannot be are not looked at.
 func (r *registeredTask) compileCron() (*cronJob, error) {
 	if r.cron == nil {
 		return nil, nil
 	}
 	run, err := resolveRunOptions(r.policy, r.cron.options.run)
-	if err != nil {
+	errs := []error{r.cron.mistake, err, r.cron.check(&run)}
+	var task *newTask
+	if r.cron.params != nil && len(r.errs) == 0 {
+		task, err = r.newTask(r.cron.params, &run)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil || task == nil {
 		return nil, err
 	}
-	task, err := r.newTask(r.cron.params, &run)
-	if err != nil {
-		return nil, err
-	}
-	job, err := newCronJob(r.name, r.cron, &run, task)
-	if err != nil {
-		return nil, err
-	}
+	job := newCronJob(r.name, r.cron, task)
 	job.declaredEnabled = job.enabled
 	job.declaration = job.digest()
 	return job, nil

@@ -51,6 +51,41 @@ func TestMistakesInADeclaredScheduleAreReportedByNew(t *testing.T) {
 	}
 }
 
+func TestAllMistakesInAScheduleAreReported(t *testing.T) {
+	t.Parallel()
+	type limited struct {
+		N int `json:"n" jsonschema:"minimum=1"`
+	}
+	handler := func(context.Context, pgx.Tx, *limited) error { return nil }
+	opts := []CronOption{WithTimeZone("Mars/Base"), WithRunOptions(WithDelay(1))}
+	want := []string{`WithTimeZone("Mars/Base")`, "WithDelay and WithStartAt", `"61 * * * *"`, "/n: is less than 1"}
+	check := func(what string, err error, want ...string) {
+		t.Helper()
+		if err == nil {
+			t.Fatalf("%s: no error", what)
+		}
+		for _, part := range want {
+			if strings.Count(err.Error(), part) != 1 {
+				t.Errorf("%s: error %q does not have %q once", what, err, part)
+			}
+		}
+	}
+
+	_, err := New(NewMemoryStore(), WithTasks(Define("Report", handler).Cron("61 * * * *", &limited{}, opts...)))
+	check("Cron", err, want...)
+	_, err = New(NewMemoryStore(), WithTasks(Define("Report", handler).Cron("61 * * * *", nil, opts...)))
+	check("Cron without parameters", err, append(want[:3:3], "params is nil")...)
+	_, err = New(NewMemoryStore(), WithTasks(Define("Re port", handler).Cron("61 * * * *", &limited{}, opts...)))
+	check("Cron of a task that cannot be", err, append(want[:3:3], "holds a space")...)
+
+	task := Define("Report", handler)
+	client, err := New(NewMemoryStore(), WithTasks(task))
+	must(t, err)
+	err = task.Schedule(t.Context(), client, "report", "61 * * * *", &limited{}, opts...)
+	check("Schedule", err, want...)
+	wantError(t, err, ErrInvalidParams)
+}
+
 // code is a schedule as the code of one version declares it.
 func code(t *testing.T, expression string, opts ...CronOption) *cronJob {
 	t.Helper()
