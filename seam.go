@@ -18,6 +18,7 @@ func init() {
 		c.random, c.failed, c.undelivered = random, failed, true
 	}
 	seam.Anchor.CanWork = func(client any) bool { return len(client.(*Client).handled()) > 0 }
+	seam.Anchor.HasHook = func(client any, name string) bool { return client.(*Client).tasks[name].onFailed != nil }
 	seam.Anchor.NextDue = func(client any, now time.Time) (time.Time, bool) {
 		c := client.(*Client)
 		store := c.store.(*watchedStore).Store.(*MemoryStore)

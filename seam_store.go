@@ -34,7 +34,19 @@ func (s *watchedStore) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTas
 }
 
 func (s *watchedStore) cancel(ctx context.Context, tx pgx.Tx, id int64) error {
-	return s.Store.cancel(ctx, innermost(tx), id)
+	if err := s.Store.cancel(ctx, innermost(tx), id); err != nil {
+		return err
+	}
+	s.watch.Cancelled(tx, id)
+	return nil
+}
+
+func (s *watchedStore) retry(ctx context.Context, id int64) error {
+	if err := s.Store.retry(ctx, id); err != nil {
+		return err
+	}
+	s.watch.Retried(id)
+	return nil
 }
 
 func (s *watchedStore) openSession(ctx context.Context, w workerRecord) (session, error) {

@@ -18,8 +18,12 @@
 // [Harness.Advance] moves time and runs what falls due on the way: a year of a daily schedule takes milliseconds.
 // The jitter of retries is the same in every run. All that the test starts is in its [testing/synctest] bubble, so
 // that a time.Sleep of the program takes no time either. Nothing in it may wait for the network or another process: of
-// HTTP, test with an http.RoundTripper of your own. What does all the same is named, and ends the process, after half a
-// minute.
+// HTTP, test with an http.RoundTripper of your own, as even the idle connections that net/http keeps alive wait for it.
+// What does all the same is named, and ends the process, after half a minute.
+//
+// Contexts, channels and timers belong where they are made. Inside, take the context of the t that the test is given, or
+// make one from it; that of the outer t does no harm. One made outside by context.WithCancel ends the process when it is
+// cancelled.
 //
 // # Transactions
 //

@@ -104,6 +104,28 @@ func ExampleHarness_Answer() {
 	// Output: mail to ada@example.com
 }
 
+func ExampleColumns() {
+	type user struct{ Name, Address string }
+	mail := anchor.Define("SendMail", func(ctx context.Context, tx pgx.Tx, p *MailParams) error {
+		found, err := tx.Query(ctx, "select name, address from users where name = $1", p.To)
+		if err != nil {
+			return err
+		}
+		to, err := pgx.CollectExactlyOneRow(found, pgx.RowToStructByName[user])
+		fmt.Println("mail to", to.Address)
+		return err
+	})
+	asTest(func(t *testing.T) {
+		anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
+			h.Answer("from users", anchortest.Columns("name", "address"), []any{"ada", "ada@example.com"})
+			_, err := mail.Run(t.Context(), h.Client, &MailParams{To: "ada"})
+			check(err)
+			h.Drain()
+		}, mail)
+	})
+	// Output: mail to ada@example.com
+}
+
 func ExampleHarness_FailStatement() {
 	mail := anchor.Define("SendMail", logMail, anchor.WithRetryPolicy("1m", 1))
 	asTest(func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,20 +19,28 @@ type Match interface {
 	fmt.Stringer
 	// misfit tells why the task does not fit, "" when it does.
 	misfit(task *anchor.TaskInfo, now time.Time) string
+	// mistake tells why no task could ever fit, "" when one can.
+	mistake() string
 }
 
 type match struct {
 	text string
+	bad  string
 	test func(task *anchor.TaskInfo, now time.Time) string
 }
 
-func (m match) String() string { return m.text }
+func (m match) String() string  { return m.text }
+func (m match) mistake() string { return m.bad }
 
 func (m match) misfit(task *anchor.TaskInfo, now time.Time) string { return m.test(task, now) }
 
-// InQueue matches tasks of a queue. Defaults to any.
+// InQueue matches tasks of a queue, whose name is not empty. Defaults to any.
 func InQueue(name string) Match {
-	return match{fmt.Sprintf("InQueue(%q)", name), func(task *anchor.TaskInfo, _ time.Time) string {
+	bad := ""
+	if name == "" {
+		bad = "no queue has that name"
+	}
+	return match{fmt.Sprintf("InQueue(%q)", name), bad, func(task *anchor.TaskInfo, _ time.Time) string {
 		if task.Queue == name {
 			return ""
 		}
@@ -39,9 +48,13 @@ func InQueue(name string) Match {
 	}}
 }
 
-// DueWithin matches tasks that are due d from now or earlier. Defaults to any time.
+// DueWithin matches tasks that are due d from now or earlier; d is not negative. Defaults to any time.
 func DueWithin(d time.Duration) Match {
-	return match{fmt.Sprintf("DueWithin(%v)", d), func(task *anchor.TaskInfo, now time.Time) string {
+	bad := ""
+	if d < 0 {
+		bad = "what is due is due now, that is within 0"
+	}
+	return match{fmt.Sprintf("DueWithin(%v)", d), bad, func(task *anchor.TaskInfo, now time.Time) string {
 		if !task.NextRun.After(now.Add(d)) {
 			return ""
 		}
@@ -51,7 +64,7 @@ func DueWithin(d time.Duration) Match {
 
 // WithTag matches tasks of a unique tag. Defaults to any.
 func WithTag(tag string) Match {
-	return match{fmt.Sprintf("WithTag(%q)", tag), func(task *anchor.TaskInfo, _ time.Time) string {
+	return match{fmt.Sprintf("WithTag(%q)", tag), "", func(task *anchor.TaskInfo, _ time.Time) string {
 		if task.UniqueTag == tag {
 			return ""
 		}
@@ -69,17 +82,25 @@ type candidate[P any] struct {
 func (c candidate[P]) fits() bool { return len(c.misfit) == 0 }
 
 // candidates are the tasks of one name in order of their ids; want may be nil.
-func candidates[P any](h *Harness, task *anchor.Task[P], want *P, matches []Match, status ...anchor.Status) []candidate[P] {
-	h.t.Helper()
+func candidates[P any](t testing.TB, h *Harness, task *anchor.Task[P], want *P, matches []Match, status ...anchor.Status) []candidate[P] {
+	t.Helper()
 	if unknown := h.unknown(task.Name()); unknown != "" {
-		h.t.Fatal(unknown)
+		t.Fatal(unknown)
+	}
+	for i, m := range matches {
+		if m == nil {
+			t.Fatalf("anchortest: match %d is nil", i+1)
+		}
+		if mistake := m.mistake(); mistake != "" {
+			t.Fatalf("anchortest: %v: %s", m, mistake)
+		}
 	}
 	var found []candidate[P]
 	now := time.Now()
 	for _, info := range h.tasks(task.Name(), status...) {
 		c := candidate[P]{info: info, params: new(P)}
 		if err := json.Unmarshal(info.Params, c.params); err != nil {
-			h.t.Fatalf("anchortest: the parameters of task %d do not fit %T: %v", info.ID, c.params, err)
+			t.Fatalf("anchortest: the parameters of task %d do not fit %T: %v", info.ID, c.params, err)
 		}
 		for _, m := range matches {
 			if misfit := m.misfit(info, now); misfit != "" {
@@ -116,11 +137,13 @@ func (h *Harness) tasks(name string, status ...anchor.Status) []*anchor.TaskInfo
 	}
 }
 
+var everyField = cmp.Exporter(func(reflect.Type) bool { return true })
+
 // subsetDiff compares what want sets with got; "" when that is equal. What is zero in want may be anything in got.
 func subsetDiff[P any](want, got *P) string {
 	masked := *got
 	mask(reflect.ValueOf(want).Elem(), reflect.ValueOf(&masked).Elem())
-	return cmp.Diff(want, &masked, cmp.Exporter(func(reflect.Type) bool { return true }))
+	return cmp.Diff(want, &masked, everyField)
 }
 
 // mask makes zero in got what is zero in want. It copies what is shared with another value before it changes it.

@@ -30,10 +30,13 @@ const (
 // available.
 func RunPostgres(t *testing.T, test func(t *testing.T, h *Harness, pool *pgxpool.Pool), tasks ...anchor.AnyTask) {
 	t.Helper()
+	if test == nil {
+		t.Fatal("anchortest: RunPostgres: test is nil")
+	}
 	pool := Postgres(t)
 	h := newHarness(t, anchor.NewPGStore(pool), tasks)
 	h.pool, h.poll = pool, postgresPoll
-	defer h.reportFailure()
+	t.Cleanup(h.finish) // before the pool is closed, which waits for its connections
 	h.declare()
 	test(t, h, pool)
 }

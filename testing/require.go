@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/anchor-go/anchor"
+	"github.com/anchor-go/anchor/internal/seam"
 )
 
 // maxCandidates bounds what a failed assertion prints.
@@ -20,7 +21,7 @@ const maxCandidates = 3
 func Enqueued[P any](h *Harness, task *anchor.Task[P]) []*P {
 	h.t.Helper()
 	var params []*P
-	for _, c := range candidates(h, task, nil, nil, anchor.StatusPending) {
+	for _, c := range candidates(h.t, h, task, nil, nil, anchor.StatusPending) {
 		params = append(params, c.params)
 	}
 	return params
@@ -31,9 +32,13 @@ func Enqueued[P any](h *Harness, task *anchor.Task[P]) []*P {
 // The failure prints the nearest tasks, each with its difference.
 func RequireEnqueued[P any](t testing.TB, h *Harness, task *anchor.Task[P], want *P, matches ...Match) {
 	t.Helper()
-	found := candidates(h, task, want, matches, anchor.StatusPending)
+	found := candidates(t, h, task, want, matches, anchor.StatusPending)
 	if !slices.ContainsFunc(found, candidate[P].fits) {
-		t.Fatalf("anchortest: no such task %s is enqueued%s\n%s", task.Name(), listMatches(matches), nearest(h, task, found))
+		text := nearest(h, task, found)
+		if open := h.open(); open > 0 {
+			text += "\n" + ofBegin(open, "is", "are") + " open: what is enqueued in one counts once it is committed"
+		}
+		t.Fatalf("anchortest: no such task %s is enqueued%s\n%s", task.Name(), listMatches(matches), text)
 	}
 }
 
@@ -41,7 +46,7 @@ func RequireEnqueued[P any](t testing.TB, h *Harness, task *anchor.Task[P], want
 func RequireNotEnqueued[P any](t testing.TB, h *Harness, task *anchor.Task[P], matches ...Match) {
 	t.Helper()
 	var fitting []string
-	for _, c := range candidates(h, task, nil, matches, anchor.StatusPending) {
+	for _, c := range candidates(t, h, task, nil, matches, anchor.StatusPending) {
 		if c.fits() && len(fitting) < maxCandidates {
 			fitting = append(fitting, fmt.Sprintf("%s: %+v", c.describe(), *c.params))
 		}
@@ -112,9 +117,13 @@ func RequireCompleted[P any](t testing.TB, h *Harness, task *anchor.Task[P]) {
 	if failed := h.tasks(task.Name(), anchor.StatusFailed); len(failed) > 0 {
 		t.Fatalf("anchortest: task %d %s has failed: %s", failed[0].ID, task.Name(), h.why(failed[0]))
 	}
-	if len(h.tasks(task.Name(), anchor.StatusCompleted)) == 0 {
-		t.Fatalf("anchortest: no task %s has completed\n%s", task.Name(), states(h, task.Name()))
+	if len(h.tasks(task.Name(), anchor.StatusCompleted)) > 0 {
+		return
 	}
+	if id := h.watch.completedOf(task.Name()); id != 0 {
+		t.Fatalf("anchortest: task %d %s has completed, but is no longer kept: look before its retention is over", id, task.Name())
+	}
+	t.Fatalf("anchortest: no task %s has completed\n%s", task.Name(), states(h, task.Name()))
 }
 
 // RequireFailed fails t unless a task of this declaration has failed for good, with a last error for which
@@ -153,6 +162,9 @@ func RequireHookRan[P any](t testing.TB, h *Harness, task *anchor.Task[P]) {
 			hookErr = err
 		}
 	}
+	if !seam.Anchor.HasHook(h.Client, task.Name()) {
+		t.Fatalf("anchortest: the declaration of %s has no failure hook: give it one with OnFailed", task.Name())
+	}
 	if hookErr != nil {
 		t.Fatalf("anchortest: the failure hook of %s has failed: %v", task.Name(), hookErr)
 	}
@@ -178,10 +190,13 @@ func RequireNothingWritten(t testing.TB, h *Harness) {
 
 // RequireIdempotent runs a new task of this declaration, and delivers it a second time after it has completed (see
 // [Harness.DuplicateDelivery]). It fails t unless the first delivery completes and what observe returns is the same
-// after both: so observe returns what the handler changes outside of its tx. A handler that writes through its tx
+// after both: so observe returns what the handler changes outside of its tx, copied or not. A handler that writes through its tx
 // only is always idempotent. Nothing else may be due.
 func RequireIdempotent[P, O any](t testing.TB, h *Harness, task *anchor.Task[P], params *P, observe func() O, opts ...anchor.RunOption) {
 	t.Helper()
+	if observe == nil {
+		t.Fatal("anchortest: RequireIdempotent: observe is nil")
+	}
 	if pending := h.Drain(); pending.Total() > 0 {
 		t.Fatalf("anchortest: RequireIdempotent: other tasks were due: %+v", pending)
 	}
@@ -192,11 +207,11 @@ func RequireIdempotent[P, O any](t testing.TB, h *Harness, task *anchor.Task[P],
 	if first := h.DrainOne(); first.Completed != 1 {
 		t.Fatalf("anchortest: RequireIdempotent: the first delivery of %s has not completed: %+v\n%s", task.Name(), first, states(h, task.Name()))
 	}
-	once := observe()
+	once := snapshot(observe())
 	if second := h.DrainOne(); second.Lost != 1 {
 		t.Fatalf("anchortest: RequireIdempotent: the second delivery of %s did not happen: %+v", task.Name(), second)
 	}
-	if diff := cmp.Diff(once, observe()); diff != "" {
+	if diff := cmp.Diff(once, observe(), everyField); diff != "" {
 		t.Fatalf("anchortest: %s is not idempotent: a second delivery has changed this (-once +twice):\n%s", task.Name(), diff)
 	}
 }
@@ -210,7 +225,11 @@ func states(h *Harness, name string) string {
 	}
 	var text strings.Builder
 	for _, info := range all[max(0, len(all)-maxCandidates):] {
-		fmt.Fprintf(&text, "  task %d is %s after %d attempts: %s\n", info.ID, info.Status, info.Attempts, lastMessage(info))
+		attempts := "attempts"
+		if info.Attempts == 1 {
+			attempts = "attempt"
+		}
+		fmt.Fprintf(&text, "  task %d is %s after %d %s: %s\n", info.ID, info.Status, info.Attempts, attempts, lastMessage(info))
 	}
 	return text.String()
 }
@@ -240,4 +259,11 @@ func (w *watch) hooksOf(id int64) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.hooks[id]
+}
+
+// completedOf is the newest task of a name that has completed, 0 for none.
+func (w *watch) completedOf(name string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.completed[name]
 }

@@ -150,7 +150,7 @@ func TestRequireOutcomesOfTasks(t *testing.T) {
 		wantText(t, failureOf(t, completed), "task 1 is pending after 0 attempts")
 		h.Drain()
 		completed(t)
-		wantText(t, failureOf(t, failedWith(broken)), "no task task has failed", "task 1 is completed after 1 attempts")
+		wantText(t, failureOf(t, failedWith(broken)), "no task task has failed", "task 1 is completed after 1 attempt:")
 		wantText(t, failureOf(t, hookRan), "has not run")
 
 		fails, hookErr = true, errors.New("hook trouble")

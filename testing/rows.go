@@ -12,9 +12,34 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+// column is the name of one.
+type column string
+
+// Columns are the names of an answer's columns, to be given to [Harness.Answer] before the rows. Scans by name, such as
+// that of [pgx.RowToStructByName], need them.
+func Columns(names ...string) []any {
+	columns := make([]any, len(names))
+	for i, name := range names {
+		columns[i] = column(name)
+	}
+	return columns
+}
+
+func isColumns(row []any) bool {
+	for _, value := range row {
+		if _, ok := value.(column); !ok {
+			return false
+		}
+	}
+	return len(row) > 0
+}
+
+var errNoColumns = errors.New("anchortest: this answer has no names of columns: give them to Answer by Columns, or test over a database with RunPostgres")
+
 // rows are the answer to a query.
 type rows struct {
 	sql     string
+	columns []any // of type column, or none
 	values  [][]any
 	current []any
 	read    int
@@ -32,11 +57,22 @@ func (r *rows) TypeMap() *pgtype.Map { return pgtype.NewMap() }
 
 func (r *rows) CommandTag() pgconn.CommandTag { return commandTag(r.sql, len(r.values)) }
 
+// FieldDescriptions is asked for by who scans by name. Where there are no names they say so, as does the error.
 func (r *rows) FieldDescriptions() []pgconn.FieldDescription {
-	if len(r.values) == 0 {
-		return nil
+	fields := make([]pgconn.FieldDescription, len(r.columns))
+	for i, name := range r.columns {
+		fields[i].Name = string(name.(column))
 	}
-	return make([]pgconn.FieldDescription, len(r.values[0]))
+	if len(r.columns) > 0 || len(r.values) == 0 {
+		return fields
+	}
+	if r.err == nil {
+		r.err = errNoColumns
+	}
+	for range r.values[0] {
+		fields = append(fields, pgconn.FieldDescription{Name: errNoColumns.Error()})
+	}
+	return fields
 }
 
 func (r *rows) Next() bool {
@@ -57,7 +93,10 @@ func (r *rows) Scan(into ...any) error {
 	}
 	if len(into) == 1 {
 		if scanner, ok := into[0].(pgx.RowScanner); ok {
-			return scanner.ScanRow(r)
+			if err := scanner.ScanRow(r); err != nil {
+				return err
+			}
+			return r.err
 		}
 	}
 	if len(into) != len(r.current) {

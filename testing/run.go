@@ -34,6 +34,7 @@ type Harness struct {
 	poll  time.Duration
 
 	known  map[string]bool // the names of the tasks
+	begun  []pgx.Tx        // by Begin
 	atRest *rest           // nil over a database
 }
 
@@ -43,9 +44,14 @@ type Harness struct {
 // t.Run and no t.Parallel.
 //
 // The failure of a test prints the timeline of its tasks. A test that leaves a goroutine behind fails with the
-// goroutine named.
+// goroutine named, and so does one that leaves a transaction of [Harness.Begin] open or has asked for a fault that
+// never happened.
 func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyTask) {
 	t.Helper()
+	if test == nil {
+		t.Fatal("anchortest: Run: test is nil")
+	}
+	t.Context().Done() // made in the bubble, its channel could not be closed outside of it
 	var atRest rest
 	var bubble atomic.Value // its name, a string
 	bubble.Store("")
@@ -67,7 +73,7 @@ func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyT
 		h := newHarness(t, store, tasks)
 		h.store, h.poll, h.atRest = store, time.Hour, &atRest
 		h.watch.recording, h.watch.stepwise = true, true
-		defer h.reportFailure()
+		t.Cleanup(h.finish)
 		h.declare()
 		test(t, h)
 	})
@@ -97,16 +103,13 @@ func newHarness(t testing.TB, store anchor.Store, tasks []anchor.AnyTask) *Harne
 
 // unknown tells of a task that was not given to the harness: nothing of it could ever be found. It is "" for others.
 func (h *Harness) unknown(name string) string {
-	if h.known[name] {
+	switch {
+	case h.known[name]:
 		return ""
+	case name == "":
+		return "anchortest: the task is nil"
 	}
 	return fmt.Sprintf("anchortest: the harness does not know task %s: give it to Run", name)
-}
-
-func (h *Harness) reportFailure() {
-	if h.t.Failed() {
-		h.t.Logf("the timeline of the tasks:\n%s", h.Timeline())
-	}
 }
 
 // declare lets a worker store the schedules that the tasks declare.
@@ -115,21 +118,22 @@ func (h *Harness) declare() {
 }
 
 // Begin starts a transaction, for RunWithTx and for what the program writes itself. In memory it records its
-// statements as that of a handler does; over a database it is one of the pool's.
+// statements as that of a handler does; over a database it is one of the pool's. One that is open when the test ends is
+// rolled back, and fails the test.
 func (h *Harness) Begin() pgx.Tx {
 	h.t.Helper()
+	var tx pgx.Tx
+	var err error
 	if h.pool != nil {
-		tx, err := h.pool.Begin(h.ctx)
-		if err != nil {
-			h.t.Fatalf("anchortest: Begin: %v", err)
-		}
-		return tx
+		tx, err = h.pool.Begin(h.ctx)
+	} else if tx, err = h.store.Begin(h.ctx); err == nil {
+		tx = newRecordedTx(h.watch, tx, 0)
 	}
-	tx, err := h.store.Begin(h.ctx)
 	if err != nil {
 		h.t.Fatalf("anchortest: Begin: %v", err)
 	}
-	return newRecordedTx(h.watch, tx, 0)
+	h.begun = append(h.begun, tx)
+	return tx
 }
 
 // ownBubble is what the stack traces of this goroutine's bubble have in their first line.

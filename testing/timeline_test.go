@@ -3,6 +3,7 @@ package anchortest_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func busyDays(t *testing.T) (timeline string) {
 		}
 		h.CrashNext(work)
 		h.FailCommit(daily)
-		h.DuplicateDelivery(hourly)
+		h.DuplicateDelivery(daily)
 		h.Advance(32 * time.Hour)
 		timeline = h.Timeline()
 	}, work, hourly, daily)
@@ -54,4 +55,67 @@ func TestTwoRunsPrintTheSameTimeline(t *testing.T) {
 			t.Fatalf("another run (-first +another):\n%s", diff)
 		}
 	}
+}
+
+func TestTimelineTellsOfEveryTask(t *testing.T) {
+	t.Parallel()
+	var h *anchortest.Harness
+	fails := anchor.Define("fails", func(context.Context, pgx.Tx, *stepParams) error { return anchor.Fatal(errors.New("broken")) })
+	panics := anchor.Define("panics", func(_ context.Context, _ pgx.Tx, p *stepParams) error { return []error{}[p.N] })
+	stops := anchor.Define("stops", func(ctx context.Context, _ pgx.Tx, _ *stepParams) error {
+		task, _ := anchor.TaskFromContext(ctx)
+		if err := h.Client.Cancel(ctx, task.ID); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	task := anchor.Define("task", succeed)
+	anchortest.Run(t, func(t *testing.T, harness *anchortest.Harness) {
+		h = harness
+		failed := run(t, h, fails, stepParams{})
+		run(t, h, panics, stepParams{})
+		run(t, h, stops, stepParams{})
+		h.Drain()
+		if err := h.Client.Retry(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Client.Cancel(t.Context(), run(t, h, task, stepParams{})); err != nil {
+			t.Fatal(err)
+		}
+		h.LoseLease()
+		h.DrainOne()
+		h.Drain()
+		h.DuplicateDelivery(task)
+		run(t, h, task, stepParams{})
+		h.Drain()
+		both := []int64{run(t, h, task, stepParams{}), run(t, h, task, stepParams{})}
+		for i, id := range both {
+			tx := h.Begin()
+			if err := h.Client.CancelWithTx(t.Context(), tx, id); err != nil {
+				t.Fatal(err)
+			}
+			end := tx.Rollback
+			if i == 0 {
+				end = tx.Commit
+			}
+			if err := end(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := strings.ReplaceAll(h.Timeline(), "  +0s            ", "  ")
+		for _, want := range []string{
+			"failed: broken\n  pending again by Retry\n  claimed, attempt 1 of 10\n  lost: the worker lost its lease\n  claimed, attempt 2 of 10\n",
+			"attempt failed: panic: runtime error: index out of range [0] with length 0 at timeline_test.go:",
+			"asked to end by Cancel\n  cancelled: ",
+			"task 4 task\n  enqueued\n  cancelled while it was pending\n",
+			"completed\n  claimed, the duplicate delivery of attempt 1\n  lost: ",
+			"task 6 task\n  enqueued\n  cancelled while it was pending\ntask 7 task\n  enqueued\n",
+		} {
+			wantText(t, got, want)
+		}
+		if strings.HasSuffix(got, "task 7 task\n  enqueued\n  cancelled while it was pending\n") {
+			t.Errorf("a cancelling that was rolled back is told:\n%s", got)
+		}
+	}, fails, panics, stops, task)
 }

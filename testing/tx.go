@@ -39,9 +39,11 @@ type statements struct {
 }
 
 type answer struct {
-	part string
-	rows [][]any
-	err  error
+	part    string
+	columns []any // of type column, or none
+	rows    [][]any
+	err     error
+	given   bool // at least once
 }
 
 func (s *statements) init() { s.open = map[int64]*txLog{} }
@@ -51,6 +53,7 @@ type txLog struct {
 	parent     *txLog
 	statements []Statement
 	tasks      []seam.Task
+	cancelled  []int64
 	over       bool
 	hook       bool // of a failure hook
 }
@@ -67,6 +70,9 @@ func (w *watch) commit(l *txLog) {
 	if len(l.tasks) > 0 {
 		w.nothing = false
 		w.noteEnqueued(l.tasks)
+	}
+	for _, id := range l.cancelled {
+		w.noteCancelled(id)
 	}
 }
 
@@ -96,9 +102,21 @@ func (h *Harness) RolledBack() []Statement {
 
 // Answer gives every statement whose text contains part its result from now on: rows for a query, their number for
 // one that is executed. What was said last counts first. A query that nothing answers fails; a statement that is
-// executed affects one row. Values are assigned or converted to what is scanned into.
+// executed affects one row. Values are assigned or converted to what is scanned into. By-name scans need the names of the
+// columns before the rows, see [Columns]. An answer that nothing asks for is
+// no mistake, unlike a fault that never happens.
 func (h *Harness) Answer(part string, rows ...[]any) {
-	h.answer(answer{part: part, rows: rows})
+	h.t.Helper()
+	a := answer{part: part, rows: rows}
+	if len(rows) > 0 && isColumns(rows[0]) {
+		a.columns, a.rows = rows[0], rows[1:]
+	}
+	for i, row := range a.rows {
+		if a.columns != nil && len(row) != len(a.columns) {
+			h.t.Errorf("anchortest: Answer(%q): row %d has %d values of %d columns", part, i+1, len(row), len(a.columns))
+		}
+	}
+	h.answer(a)
 }
 
 // FailStatement makes every statement whose text contains part fail with err from now on, and abort its transaction,
@@ -151,6 +169,7 @@ func (t *recordedTx) Commit(ctx context.Context) error {
 		t.log.over = true
 		outer.statements = append(outer.statements, t.log.statements...)
 		outer.tasks = append(outer.tasks, t.log.tasks...)
+		outer.cancelled = append(outer.cancelled, t.log.cancelled...)
 	case err == nil:
 		t.watch.commit(t.log)
 	case errors.Is(err, pgx.ErrTxCommitRollback):
@@ -170,41 +189,42 @@ func (t *recordedTx) Rollback(ctx context.Context) error {
 }
 
 // send records a statement and finds its result.
-func (t *recordedTx) send(ctx context.Context, sql string, args []any, query bool) ([][]any, error) {
+func (t *recordedTx) send(ctx context.Context, sql string, args []any, query bool) (answer, error) {
 	// The transaction in memory knows whether it is over, or aborted.
 	if _, err := t.Tx.Exec(ctx, sql); !errors.Is(err, anchor.ErrNoTransaction) {
-		return nil, err
+		return answer{}, err
 	}
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
-	fail := func(err error) ([][]any, error) {
+	fail := func(err error) (answer, error) {
 		seam.Anchor.Abort(t.Tx)
-		return nil, err
+		return answer{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
 	t.log.statements = append(t.log.statements, Statement{TaskID: t.task, SQL: sql, Args: args})
 	for i := len(t.watch.sql.answers) - 1; i >= 0; i-- {
-		if a := t.watch.sql.answers[i]; strings.Contains(sql, a.part) {
+		if a := &t.watch.sql.answers[i]; strings.Contains(sql, a.part) {
+			a.given = true
 			if a.err != nil {
 				return fail(a.err)
 			}
-			return a.rows, nil
+			return *a, nil
 		}
 	}
 	if query {
 		return fail(fmt.Errorf("anchortest: no answer is known for the query %q: give one with Harness.Answer, or test over a database with RunPostgres", sql))
 	}
-	return [][]any{nil}, nil
+	return answer{rows: [][]any{nil}}, nil
 }
 
 func (t *recordedTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	rows, err := t.send(ctx, sql, args, false)
+	a, err := t.send(ctx, sql, args, false)
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	return commandTag(sql, len(rows)), nil
+	return commandTag(sql, len(a.rows)), nil
 }
 
 // commandTag is how PostgreSQL reports a statement that affected so many rows.
@@ -220,13 +240,13 @@ func commandTag(sql string, rows int) pgconn.CommandTag {
 }
 
 func (t *recordedTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	values, err := t.send(ctx, sql, args, true)
-	return &rows{sql: sql, values: values, err: err}, err
+	a, err := t.send(ctx, sql, args, true)
+	return &rows{sql: sql, columns: a.columns, values: a.rows, err: err}, err
 }
 
 func (t *recordedTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	values, err := t.send(ctx, sql, args, true)
-	return row{&rows{sql: sql, values: values, err: err}}
+	a, err := t.send(ctx, sql, args, true)
+	return row{&rows{sql: sql, columns: a.columns, values: a.rows, err: err}}
 }
 
 func (t *recordedTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {

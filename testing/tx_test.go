@@ -268,3 +268,61 @@ func TestAbortedTransactionOfTheTestDoesNotCommit(t *testing.T) {
 		anchortest.RequireNothingWritten(t, h)
 	}, task)
 }
+
+func TestScansByName(t *testing.T) {
+	t.Parallel()
+	type user struct {
+		ID   int64
+		Name string
+	}
+	errs := map[string]error{}
+	var byName user
+	var byMap map[string]any
+	handled(t, func(ctx context.Context, tx pgx.Tx, _ *stepParams) error {
+		query := func(sql string, collect func(rows pgx.Rows) error) {
+			rows, err := tx.Query(ctx, sql)
+			if err == nil {
+				err = collect(rows)
+			}
+			errs[sql] = err
+		}
+		named := func(rows pgx.Rows) (err error) {
+			byName, err = pgx.CollectOneRow(rows, pgx.RowToStructByName[user])
+			return err
+		}
+		mapped := func(rows pgx.Rows) (err error) {
+			byMap, err = pgx.CollectOneRow(rows, pgx.RowToMap)
+			return err
+		}
+		query("select nameless struct", named)
+		query("select nameless map", mapped)
+		query("select named struct", named)
+		query("select named map", mapped)
+		query("select named nothing", named)
+		return nil
+	}, func(_ *testing.T, h *anchortest.Harness, _ *anchor.Task[stepParams]) {
+		h.Answer("nameless", []any{1, "one"})
+		h.Answer("named ", anchortest.Columns("name", "id"), []any{"one", 1})
+		h.Answer("named nothing", anchortest.Columns("name", "id"))
+	}, func(t *testing.T, _ *anchortest.Harness, _ *anchor.Task[stepParams]) {
+		for _, sql := range []string{"select nameless struct", "select nameless map"} {
+			if errs[sql] == nil {
+				t.Errorf("%s: no error", sql)
+				continue
+			}
+			wantText(t, errs[sql].Error(), "no names of columns", "Columns", "RunPostgres")
+		}
+		if err := errors.Join(errs["select named struct"], errs["select named map"]); err != nil {
+			t.Error(err)
+		}
+		if !errors.Is(errs["select named nothing"], pgx.ErrNoRows) {
+			t.Errorf("no row: %v, want ErrNoRows", errs["select named nothing"])
+		}
+		if want := (user{ID: 1, Name: "one"}); errs["select named struct"] == nil && byName != want && byName != (user{}) {
+			t.Errorf("by name: %+v, want %+v", byName, want)
+		}
+		if diff := cmp.Diff(map[string]any{"name": "one", "id": 1}, byMap); diff != "" {
+			t.Errorf("as a map (-want +got):\n%s", diff)
+		}
+	})
+}

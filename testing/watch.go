@@ -18,19 +18,20 @@ type watch struct {
 
 	stepwise bool // a claim waits until it is granted
 
-	mu      sync.Mutex
-	driving bool
-	mayRun  int    // how many more attempts may be claimed
-	granted bool   // the next claim, if stepwise
-	claim   func() // makes the present worker claim
-	nothing bool   // is due, as of the newest claim
-	died    bool   // the present worker
-	ended   Outcomes
-	running map[int64]seam.Attempt // by token
-	dead    map[int64]bool         // tokens of attempts whose worker dies
-	errs    map[int64]error        // by task, of the newest attempt
-	hooks   map[int64][]error      // by task: what each call returned
-	moved   time.Duration          // of a database: how far the tasks' time is ahead
+	mu        sync.Mutex
+	driving   bool
+	mayRun    int    // how many more attempts may be claimed
+	granted   bool   // the next claim, if stepwise
+	claim     func() // makes the present worker claim
+	nothing   bool   // is due, as of the newest claim
+	died      bool   // the present worker
+	ended     Outcomes
+	running   map[int64]seam.Attempt // by token
+	dead      map[int64]string       // tokens of attempts whose worker is lost, and by what
+	errs      map[int64]error        // by task, of the newest attempt
+	hooks     map[int64][]error      // by task: what each call returned
+	completed map[string]int64       // the newest task, by name
+	moved     time.Duration          // of a database: how far the tasks' time is ahead
 
 	faults faults
 	events timeline
@@ -40,7 +41,8 @@ type watch struct {
 func newWatch() *watch {
 	w := &watch{
 		start: time.Now(), changed: make(chan struct{}, 1),
-		running: map[int64]seam.Attempt{}, dead: map[int64]bool{}, errs: map[int64]error{}, hooks: map[int64][]error{},
+		running: map[int64]seam.Attempt{}, dead: map[int64]string{}, errs: map[int64]error{}, hooks: map[int64][]error{},
+		completed: map[string]int64{},
 	}
 	w.faults.init()
 	w.events.init()
@@ -124,6 +126,25 @@ func (w *watch) Enqueued(tx pgx.Tx, tasks []seam.Task) {
 	w.noteEnqueued(tasks)
 }
 
+// Cancelled implements [seam.Watcher].
+func (w *watch) Cancelled(tx pgx.Tx, id int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if recorded, ok := tx.(*recordedTx); ok {
+		recorded.log.cancelled = append(recorded.log.cancelled, id)
+		return
+	}
+	w.noteCancelled(id)
+}
+
+// Retried implements [seam.Watcher].
+func (w *watch) Retried(id int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nothing = false
+	w.note(id, "pending again by Retry")
+}
+
 // Opened implements [seam.Watcher].
 func (w *watch) Opened(ctx context.Context, claim func()) seam.Session {
 	driven := ctx.Value(drivenKey{}) != nil
@@ -164,8 +185,11 @@ func (w *watchedWorker) Claimed(a seam.Attempt) {
 	w.nothing = false
 	w.running[a.Token] = a
 	w.noteClaimed(a)
-	if !a.Exhausted && w.faults.kills(a) {
-		w.dead[a.Token] = true
+	if a.Exhausted {
+		return
+	}
+	if by := w.faults.kills(a); by != "" {
+		w.dead[a.Token] = by
 	}
 }
 
@@ -200,14 +224,14 @@ func (w *watchedWorker) Tx(a seam.Attempt, tx pgx.Tx, hook bool) pgx.Tx {
 func (w *watchedWorker) Used(a seam.Attempt) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.dead[a.Token] || w.faults.commits[a.Name] > 0 || w.sql.open[a.Token].used()
+	return w.dead[a.Token] != "" || w.faults.commits[a.Name] > 0 || w.sql.open[a.Token].used()
 }
 
 func (w *watchedWorker) Commit(a seam.Attempt) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.dead[a.Token]:
+	case w.dead[a.Token] != "":
 		return seam.ErrDied
 	case w.faults.failsCommit(a):
 		return ErrCommitFailed
@@ -218,7 +242,7 @@ func (w *watchedWorker) Commit(a seam.Attempt) error {
 func (w *watchedWorker) Dead(a seam.Attempt) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.dead[a.Token]
+	return w.dead[a.Token] != ""
 }
 
 func (w *watchedWorker) Hook(a seam.Attempt, err error) {
@@ -250,6 +274,7 @@ func (w *watchedWorker) Ended(a seam.Attempt, end seam.End) {
 	switch end.Outcome {
 	case seam.Completed:
 		w.ended.Completed++
+		w.completed[a.Name] = a.ID
 		w.faults.completed(a)
 	case seam.Failed:
 		w.ended.Failed++
@@ -257,7 +282,7 @@ func (w *watchedWorker) Ended(a seam.Attempt, end seam.End) {
 		w.ended.Cancelled++
 	case seam.Lost:
 		w.ended.Lost++
-		w.died = w.died || w.dead[a.Token]
+		w.died = w.died || w.dead[a.Token] != ""
 	case seam.Retried:
 		if end.Snoozed {
 			w.ended.Snoozed++

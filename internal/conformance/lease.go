@@ -26,6 +26,8 @@ type fate struct {
 }
 
 func (f *fate) Enqueued(pgx.Tx, []seam.Task) {}
+func (f *fate) Cancelled(pgx.Tx, int64)      {}
+func (f *fate) Retried(int64)                {}
 
 func (f *fate) Opened(_ context.Context, claim func()) seam.Session {
 	return &fatedWorker{f, claim}

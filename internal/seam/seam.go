@@ -19,6 +19,8 @@ var Anchor struct {
 	Tune func(client any, random func() float64, failed func(id int64, err error))
 	// CanWork tells whether a client has a handler for any of its tasks.
 	CanWork func(client any) bool
+	// HasHook tells whether the declaration of a client's task has a failure hook.
+	HasHook func(client any, name string) bool
 	// NextDue is when the next task after now falls due that the client of a watched MemoryStore has a handler
 	// for. It is false when there is none.
 	NextDue func(client any, now time.Time) (time.Time, bool)
@@ -81,6 +83,10 @@ var ErrDied = errors.New("the worker died")
 type Watcher interface {
 	// Enqueued is called once tasks are durable or, when tx is not nil, part of tx.
 	Enqueued(tx pgx.Tx, tasks []Task)
+	// Cancelled is called once a pending task is cancelled, or a running one was asked to end; as Enqueued is.
+	Cancelled(tx pgx.Tx, id int64)
+	// Retried is called once a task that had ended is pending again.
+	Retried(id int64)
 	// Opened is called when a worker with ctx begins. The answer is that worker's; claim makes it claim again.
 	Opened(ctx context.Context, claim func()) Session
 }
