@@ -6,6 +6,9 @@ TOOL    := go tool -modfile=$(CURDIR)/tools/go.mod
 RACE    := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 TIMEOUT ?= 15m
 
+# At its end a program with the race detector waits a second for reports of other threads: a tenth will do.
+export GORACE := atexit_sleep_ms=100
+
 # -modfile and go.work exclude each other.
 export GOWORK := off
 

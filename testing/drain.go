@@ -39,7 +39,7 @@ func (o Outcomes) plus(p Outcomes) Outcomes {
 // for it. What a worker that died has left is taken back at once; there is no need to wait for its lease.
 func (h *Harness) Drain() Outcomes {
 	h.t.Helper()
-	return h.drive(maxDrained)
+	return h.drive(h.most)
 }
 
 // DrainOne runs one attempt of what is due, if there is any.
@@ -135,7 +135,7 @@ func (h *Harness) drive(limit int) Outcomes {
 		switch {
 		case err != nil:
 			h.t.Fatalf("anchortest: %v", err)
-		case outcomes.Total() >= maxDrained:
+		case outcomes.Total() >= h.most:
 			h.t.Fatalf("anchortest: %d attempts and no end: do the tasks enqueue each other?", outcomes.Total())
 		case !died:
 			return outcomes

@@ -32,6 +32,7 @@ type Harness struct {
 	store *anchor.MemoryStore // nil over a database
 	pool  *pgxpool.Pool       // nil in memory
 	poll  time.Duration
+	most  int // attempts in one Drain
 
 	known  map[string]bool // the names of the tasks
 	begun  []pgx.Tx        // by Begin
@@ -81,7 +82,7 @@ func Run(t *testing.T, test func(t *testing.T, h *Harness), tasks ...anchor.AnyT
 
 func newHarness(t testing.TB, store anchor.Store, tasks []anchor.AnyTask) *Harness {
 	t.Helper()
-	h := &Harness{t: t, ctx: t.Context(), watch: newWatch(), known: map[string]bool{}}
+	h := &Harness{t: t, ctx: t.Context(), watch: newWatch(), known: map[string]bool{}, most: maxDrained}
 	watched := seam.Anchor.Watch(store, h.watch).(anchor.Store)
 	client, err := anchor.New(watched, anchor.WithTasks(tasks...), anchor.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
