@@ -137,7 +137,11 @@ func (h *Harness) tasks(name string, status ...anchor.Status) []*anchor.TaskInfo
 	}
 }
 
-var everyField = cmp.Exporter(func(reflect.Type) bool { return true })
+// everyField compares fields that are not exported, too; of a location, whose fields change when it is used, the name.
+var everyField = cmp.Options{
+	cmp.Exporter(func(reflect.Type) bool { return true }),
+	cmp.Comparer(func(a, b *time.Location) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
+}
 
 // subsetDiff compares what want sets with got; "" when that is equal. What is zero in want may be anything in got.
 func subsetDiff[P any](want, got *P) string {

@@ -7,7 +7,7 @@ import (
 )
 
 // snapshot copies a value with all that it refers to, fields that are not exported included, so that no change of the
-// original shows in it. Functions, channels, the keys of maps, times and types are shared.
+// original shows in it. Functions, channels, the keys of maps, times, locations and types are shared.
 func snapshot[O any](original O) O {
 	c := copier{}
 	c.detach(reflect.ValueOf(&original).Elem())
@@ -26,12 +26,13 @@ type copier map[reference]reflect.Value
 
 var (
 	timeType = reflect.TypeFor[time.Time]()
+	zoneType = reflect.TypeFor[*time.Location]() // time.Local is filled in when it is first used
 	typeType = reflect.TypeFor[reflect.Type]()
 )
 
 // detach replaces what v, which can be set, refers to by copies.
 func (c copier) detach(v reflect.Value) {
-	if v.Type() == timeType || v.Type().Implements(typeType) {
+	if v.Type() == timeType || v.Type() == zoneType || v.Type().Implements(typeType) {
 		return
 	}
 	switch v.Kind() {

@@ -97,3 +97,26 @@ func TestRequireIdempotentOfValuesThatStay(t *testing.T) {
 		}
 	}, task)
 }
+
+func init() {
+	scenarios["location that is used"] = func(t *testing.T) {
+		task := anchor.Define("task", succeed)
+		anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
+			first := true
+			anchortest.RequireIdempotent(t, h, task, &stepParams{}, func() *time.Location {
+				if !first {
+					_ = time.Now().Format(time.RFC1123) // fills time.Local in, unless it is already
+				}
+				first = false
+				return time.Local
+			})
+		}, task)
+	}
+}
+
+func TestRequireIdempotentOfALocationThatIsUsed(t *testing.T) {
+	t.Parallel()
+	if out, failed := failing(t, "location that is used"); failed {
+		t.Errorf("the test has failed:\n%s", out)
+	}
+}
