@@ -3,12 +3,13 @@ package anchor
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Of a day without a worker, a thousand ticks are made up for, in their order, and the others are told of.
+// Of a day without a worker, a thousand ticks are made up for, and the others are told of.
 func TestCatchUpAllOnPostgresStopsAtAThousandAndReportsTheRest(t *testing.T) {
 	t.Parallel()
 	rig := newPG(t)
@@ -24,9 +25,14 @@ func TestCatchUpAllOnPostgresStopsAtAThousandAndReportsTheRest(t *testing.T) {
 	if now := readOne[time.Time](rig, "select date_trunc('minute', now())"); !now.Equal(due.Add(1499 * time.Minute)) {
 		first = first.Add(time.Minute) // the minute was over before the worker looked
 	}
-	for i := range maxCaughtUp {
-		if tick := receive(t, "an instance", log.ran).ScheduledFor; !tick.Equal(first.Add(time.Duration(i) * time.Minute)) {
-			t.Fatalf("instance %d is that of %v, want %v", i, tick, first.Add(time.Duration(i)*time.Minute))
+	ticks := make([]time.Time, maxCaughtUp)
+	for i := range ticks {
+		ticks[i] = receive(t, "an instance", log.ran).ScheduledFor
+	}
+	slices.SortFunc(ticks, time.Time.Compare) // a busy worker gives some back, which run later
+	for i, tick := range ticks {
+		if want := first.Add(time.Duration(i) * time.Minute); !tick.Equal(want) {
+			t.Fatalf("instance %d is that of %v, want %v", i, tick, want)
 		}
 	}
 	infos, err := client.Crons(t.Context())
