@@ -37,8 +37,10 @@ create table {schema}.anchor_tasks_done_7 partition of {schema}.anchor_tasks for
 create table {schema}.anchor_tasks_done_8 partition of {schema}.anchor_tasks for values in (8) with (autovacuum_vacuum_insert_threshold = -1);
 
 -- What a claim walks, in its order. No index of the hot slot names what a claim changes, and its pages are half empty:
--- so a claim is a HOT update, which touches no index. What runs is therefore among what a claim walks.
-create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, next_run, id);
+-- so a claim is a HOT update, which touches no index. What runs is therefore among what a claim walks. The condition is
+-- true of every row, and implied by every walk: without it a look-up by id could be planned as a scan of this whole index,
+-- as it once was on a table that had been vacuumed empty.
+create index anchor_tasks_ready on {schema}.anchor_tasks_hot (queue, priority, next_run, id) where queue is not null;
 -- What a worker is to cancel: a heartbeat must not read all that was ever held.
 create index anchor_tasks_cancelling on {schema}.anchor_tasks_hot (id) where cancel_requested;
 
@@ -100,7 +102,8 @@ create table {schema}.anchor_workers (
 
 -- What each claim took, for taking back: at least the ids of what runs under its token, in one row for each lane that
 -- it took from. It is written with the claim and deleted some time after the last of its tasks has ended; a row that is
--- left over does no harm. A worker's row is not deleted before these.
+-- left over does no harm. A worker's row is not deleted before these. Rows are inserted and deleted, never updated: what
+-- decides on a deletion would not be looked at again.
 create table {schema}.anchor_claims (
   worker_id uuid not null,
   token bigint not null,
@@ -124,7 +127,8 @@ language sql stable parallel safe
 as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smallint $$;
 
 -- Deletes what p_worker noted of those claims of which nothing runs any more. That is read from the tasks themselves,
--- whatever the caller believes: nobody would ever take back what still ran.
+-- whatever the caller believes: nobody would ever take back what still ran. It waits for nobody: a process that is stopped
+-- while it reads the answer of a claim holds rows. Tokens and ids are looked up one by one, whatever statistics say.
 create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -132,10 +136,16 @@ set jit = off set plan_cache_mode = force_generic_plan
 as $$
 begin
   delete from {schema}.anchor_claims c
-    where c.worker_id = p_worker and c.token = any (p_tokens)
-      and not exists (
-        select from {schema}.anchor_tasks_hot t
-        where t.id = any (c.ids) and t.status = 'running' and t.claim_token = c.token and t.worker_id = c.worker_id);
+    using (
+      select d.place from unnest(p_tokens) as x (token) cross join lateral (
+        select k.ctid as place from {schema}.anchor_claims k
+        where k.worker_id = p_worker and k.token = x.token
+          and not exists (
+            select from unnest(k.ids) as i (id) cross join lateral (
+              select from {schema}.anchor_tasks_hot t
+              where t.id = i.id and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0) r)
+        for update skip locked) d) d
+    where c.ctid = d.place;
 end
 $$;
 
@@ -688,7 +698,7 @@ begin
           delete from {schema}.anchor_unique_tags g using updated u
           where u.status = 'cancelled' and g.tag = u.unique_tag and g.task_id = u.id and g.while_live)
         select u.id, u.status, u.name, u.queue, u.priority, u.attempts, u.max_attempts, u.created_at, u.next_run, u.started_at,
-          u.unique_tag, u.spec::text, u.attributes::text
+          u.unique_tag, case when u.status = 'running' then u.spec::text else '' end, case when u.status = 'running' then u.attributes::text end
         from updated u;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
@@ -741,8 +751,7 @@ begin
       array_fill(0::bigint, array[cardinality(v_ids)]), array_fill(null::text, array[cardinality(v_ids)]));
   else
     update {schema}.anchor_tasks_hot t set worker_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff' where t.id = any (v_ids);
-    insert into {schema}.anchor_claims as c (worker_id, token, part, ids) values ('ffffffff-ffff-ffff-ffff-ffffffffffff', p_token, 1, v_ids)
-      on conflict (worker_id, token, part) do update set ids = c.ids || excluded.ids;
+    insert into {schema}.anchor_claims as c (worker_id, token, part, ids) values ('ffffffff-ffff-ffff-ffff-ffffffffffff', p_token, (random() * 2000000000)::integer, v_ids);
   end if;
   perform {schema}.anchor_forget_claims(p_worker, array[p_token]);
 end

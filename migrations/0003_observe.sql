@@ -49,7 +49,7 @@ begin
       end if;
     else
       select t.queue, t.priority, t.next_run into v_queue, v_priority, oldest from {schema}.anchor_tasks_hot t
-        where t.status = 'pending' and (t.queue, t.priority) > (v_queue, v_priority)
+        where t.status = 'pending' and t.queue >= v_queue and (t.queue, t.priority) > (v_queue, v_priority)
         order by t.queue, t.priority, t.next_run, t.id limit 1;
       exit when not found;
       if v_queue = any (p_queues) then

@@ -35,8 +35,8 @@ const indexOnly = `set enable_seqscan = off; set enable_bitmapscan = off; set en
 
 const (
 	anchorUnfinished = `select coalesce(
-  (select true from anchor_tasks_hot order by queue desc, priority desc, next_run desc, id desc limit 1),
-  (select true from anchor_tasks_hot order by queue, priority, next_run, id limit 1), false)`
+  (select true from anchor_tasks_hot where queue >= '' order by queue desc, priority desc, next_run desc, id desc limit 1),
+  (select true from anchor_tasks_hot where queue >= '' order by queue, priority, next_run, id limit 1), false)`
 
 	riverUnfinished = `select coalesce(
   (select true from river_job where state = 'running' and queue = 'default' order by priority desc, scheduled_at desc, id desc limit 1),

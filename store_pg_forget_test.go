@@ -1,0 +1,163 @@
+package anchor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Of a table that was vacuumed empty the planner knows no size: any index that it may use for an id looks as good as the
+// primary key, and a session keeps such a plan while the table fills.
+func TestNoLookUpByIDWalksTheReadyIndex(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	r.exec("vacuum analyze anchor_tasks_hot")
+	const worker = "00000000-0000-4000-8000-000000000001"
+	r.exec("insert into anchor_claims (worker_id, token, part, ids) values ($1::uuid, 7, 1, '{1,2}')", worker)
+	r.exec("vacuum analyze anchor_claims")
+	for _, statement := range []string{
+		"select anchor_complete('{1,2}', '{7,7}')",
+		"select anchor_settle('{1,2}', '{7,7}', '{retried,failed}', '{0,0}', '{a,b}')",
+		"select anchor_held('{1,2}')",
+		"select anchor_complete_attempt(1, 7)",
+		"select anchor_hold_claim(1, 7)",
+		"select anchor_cancel(1)",
+		"select anchor_is_live(1)",
+		"select anchor_forget_claims('" + worker + "', '{7}')",
+	} {
+		plans := r.plansOfAttempt(statement)
+		if len(plans) == 0 {
+			t.Errorf("%s has no plan", statement)
+		}
+		for _, plan := range plans {
+			if strings.Contains(plan, "anchor_tasks_ready") {
+				t.Errorf("%s reads the ready index:\n%s", statement, plan)
+			}
+		}
+	}
+}
+
+// plansOfAttempt are the plans of a statement that may say that the claim is lost.
+func (r *claimRig) plansOfAttempt(statement string) (plans []string) {
+	r.t.Helper()
+	config, err := pgx.ParseConfig(r.url)
+	must(r.t, err)
+	config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { plans = append(plans, notice.Message) }
+	conn, err := pgx.ConnectConfig(r.t.Context(), config)
+	must(r.t, err)
+	defer conn.Close(r.t.Context())
+	for _, sql := range []string{
+		"load 'auto_explain'", "set auto_explain.log_min_duration = 0", "set auto_explain.log_nested_statements = on",
+		"set auto_explain.log_level = notice", "set anchor.claim = '1:7'",
+	} {
+		_, err := conn.Exec(r.t.Context(), sql)
+		must(r.t, err)
+	}
+	if _, err := conn.Exec(r.t.Context(), statement); err != nil && sqlState(err) != stateClaimLost {
+		r.t.Fatalf("%s: %v", statement, err)
+	}
+	return plans
+}
+
+// stalledClaim is a claim whose process is stopped before it reads the answer, which does not fit into the sockets.
+func (r *claimRig) stalledClaim(s *pgSession, settled *claimedTask) {
+	r.t.Helper()
+	r.enqueued(40)
+	r.exec(`update anchor_tasks_hot set spec = jsonb_build_object('x', (select string_agg(md5(random()::text || g::text || id::text), '') from generate_series(1, 6000) g)) where status = 'pending'`)
+	conn, err := pgx.ConnectConfig(r.t.Context(), r.pool.Config().ConnConfig)
+	must(r.t, err)
+	stopped, err := conn.PgConn().Hijack()
+	must(r.t, err)
+	r.t.Cleanup(func() { _ = stopped.Conn.Close() })
+	statement := fmt.Sprintf(`select spec from anchor_claim('%s', 7, '{Claimed}', 1000, 1000, 100000000, 20000, null, '', 0, '-infinity', 0, null, null, null, null, null, '{%d}')`,
+		s.id(), settled.token)
+	_, err = stopped.Conn.Write(append(append([]byte{'Q'}, messageLength(statement)...), append([]byte(statement), 0)...))
+	must(r.t, err)
+	eventually(r.t, "a claim that nobody reads", func() bool {
+		return readOne[int](r.pgRig, "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'ClientWrite'") == 1
+	})
+}
+
+func messageLength(text string) []byte {
+	n := len(text) + 5
+	return []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+}
+
+func TestAClaimThatNobodyReadsKeepsNoTaskFromBeingTakenBack(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	stopped, dead, survivor := r.session(), r.session(), r.session()
+	r.enqueued(1)
+	settled := r.claim(stopped, 1)
+	r.enqueued(2)
+	r.claim(stopped, 2)
+	r.finish(stopped, outcomeCompleted, settled...)
+	r.enqueued(2)
+	r.claim(dead, 2)
+	r.stalledClaim(stopped, settled[0])
+	r.die(stopped)
+	r.die(dead)
+	if taken := r.takeBack(survivor, 1000); taken.count != 4 {
+		t.Errorf("took back %d tasks, want 4", taken.count)
+	}
+}
+
+func TestAClaimThatNobodyReadsHoldsUpNoHeartbeat(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	s := r.session()
+	r.enqueued(1)
+	settled := r.claim(s, 1)
+	r.finish(s, outcomeCompleted, settled...)
+	r.stalledClaim(s, settled[0])
+	r.beat(s)
+}
+
+// A second disowning adds to what nobody owns while others take the first part back.
+func TestTasksThatWereDisownedInPartsAreAllTakenBack(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	ctx := t.Context()
+	r.enqueued(2, WithRetryPolicy("1s", 1))
+	dead := r.session()
+	r.claim(dead, 2)
+	r.die(dead)
+	s, other := r.session(), r.session()
+	token := newToken()
+	rows, err := r.pool.Query(ctx, r.store.sql(takeBackTasks), s.id(), token, []string{"Claimed"}, 100)
+	must(t, err)
+	unseen, err := readTakenBack(rows, s.id(), token)
+	must(t, err)
+	const disown = "select anchor_disown($1::uuid, $2::bigint, false)"
+	lock, err := r.pool.Begin(ctx)
+	must(t, err)
+	_, err = lock.Exec(ctx, "select from anchor_tasks_hot where id = $1 for update", unseen.exhausted[1].id)
+	must(t, err)
+	r.exec(disown, s.id(), token)
+	must(t, lock.Rollback(ctx))
+	second, err := r.pool.Begin(ctx)
+	must(t, err)
+	_, err = second.Exec(ctx, disown, s.id(), token)
+	must(t, err)
+	first := make(chan takenBack, 1)
+	go func() {
+		taken, err := other.takeBack(context.Background(), []string{"Claimed"}, 100)
+		if err != nil {
+			t.Error(err)
+		}
+		first <- taken
+	}()
+	eventually(t, "taking back to end, or to wait", func() bool {
+		return len(first) == 1 || readOne[int](r.pgRig, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == 1
+	})
+	must(t, second.Commit(ctx))
+	count := (<-first).count
+	count += r.takeBack(other, 100).count
+	if count != 2 {
+		t.Errorf("%d of 2 exhausted tasks were taken back", count)
+	}
+}
