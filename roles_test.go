@@ -206,6 +206,50 @@ func (r *roleRig) stateOf(login, statement string) string {
 	return answered.Code
 }
 
+// What an enqueue does for the sake of speed it does without where it is forbidden.
+func TestEnqueueWithoutTheRightsThatEverybodyHas(t *testing.T) {
+	t.Parallel()
+	for name, function := range map[string]string{
+		"nothing in the log": "pg_logical_emit_message(boolean, text, text)",
+		"no hints":           "pg_notify(text, text)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRoleRig(t)
+			mustExec(t, r.pool(superuser), "revoke execute on function "+function+" from public")
+			wantEnqueued(t, r, r.store(enqueuer), nil)
+		})
+	}
+	t.Run("revoked later", func(t *testing.T) {
+		t.Parallel()
+		r := newRoleRig(t)
+		store := r.store(enqueuer)
+		wantEnqueued(t, r, store, nil)
+		mustExec(t, r.pool(superuser), "revoke execute on function pg_logical_emit_message(boolean, text, text) from public")
+		anchor.RestWaker(t, store)
+		wantEnqueued(t, r, store, anchor.ErrOutcomeUnknown)
+		anchor.RestWaker(t, store)
+		wantEnqueued(t, r, store, nil)
+	})
+}
+
+// wantEnqueued enqueues a task, which is there whatever was answered.
+func wantEnqueued(t *testing.T, r *roleRig, store *anchor.PGStore, want error) {
+	t.Helper()
+	before := queryOne[int](t, r.pool(ownerLogin), "select count(*) from anchor.anchor_tasks")
+	task := anchor.Define("Enqueued", func(context.Context, pgx.Tx, *struct{}) error { return nil })
+	client, err := anchor.New(store, anchor.WithTasks(task))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := task.Run(t.Context(), client, &struct{}{}); !errors.Is(err, want) {
+		t.Errorf("Run: %v, want %v", err, want)
+	}
+	if n := queryOne[int](t, r.pool(ownerLogin), "select count(*) from anchor.anchor_tasks"); n != before+1 {
+		t.Errorf("%d tasks after %d", n, before)
+	}
+}
+
 func TestForbiddenStatementsOfRoles(t *testing.T) {
 	t.Parallel()
 	r := newRoleRig(t)

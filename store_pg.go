@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,6 +49,7 @@ type PGStore struct {
 
 	statements sync.Map // statement as written -> with the schema in place
 	waker      *waker
+	flushRight atomic.Int32
 }
 
 var _ Store = (*PGStore)(nil)

@@ -30,7 +30,7 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 		return claimed{again: again}, nil
 	}
 	worker, token := p.id(), newToken()
-	settled := p.held.take(worker)
+	settled := p.held.take(worker, forgetTogether)
 	var found claimFound
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) (err error) {
 		found, err = p.readClaim(ctx, conn, worker, token, req, look, tokensOf(settled))

@@ -40,11 +40,18 @@ func (t *claimedTask) settle() {
 	}
 }
 
-// take takes out the settled claims of a worker, to be deleted; nil where there are none. Those of others, whom this
-// session once was, are forgotten: whoever takes back from them deletes them.
-func (h *heldClaims) take(worker string) (claims []*heldClaim) {
+// forgetTogether is of how many settled claims a claim deletes the notes: at rest that would be a tenth of a claim's time,
+// and heartbeats do it as well.
+const forgetTogether = 8
+
+// take takes out the settled claims of a worker, to be deleted; nil where there are fewer than atLeast. Those of others,
+// whom this session once was, are forgotten: whoever takes back from them deletes them.
+func (h *heldClaims) take(worker string, atLeast int) (claims []*heldClaim) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.settled) < atLeast {
+		return nil
+	}
 	for _, claim := range h.settled {
 		if claim.worker == worker {
 			claims = append(claims, claim)

@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,28 +19,28 @@ func TestAClaimIsSettledWithTheLastOfItsTasks(t *testing.T) {
 	held.add(me, 7, tasks)
 	for _, task := range []*claimedTask{tasks[0], tasks[1], tasks[0], tasks[0], tasks[1]} {
 		task.settle()
-		if tokens := tokensOf(held.take(me)); tokens != nil {
+		if tokens := tokensOf(held.take(me, 1)); tokens != nil {
 			t.Fatalf("settled with task 3 left: %v", tokens)
 		}
 	}
 	tasks[2].settle()
-	claims := held.take(me)
+	claims := held.take(me, 1)
 	if diff := cmp.Diff([]int64{7}, tokensOf(claims)); diff != "" {
 		t.Errorf("settled (-want +got):\n%s", diff)
 	}
-	if tokens := tokensOf(held.take(me)); tokens != nil {
+	if tokens := tokensOf(held.take(me, 1)); tokens != nil {
 		t.Errorf("taken a second time: %v", tokens)
 	}
 	held.put(claims)
-	if diff := cmp.Diff([]int64{7}, tokensOf(held.take(me))); diff != "" {
+	if diff := cmp.Diff([]int64{7}, tokensOf(held.take(me, 1))); diff != "" {
 		t.Errorf("settled, after the database was not reached (-want +got):\n%s", diff)
 	}
 	held.put(claims)
-	if tokens := tokensOf(held.take("another")); tokens != nil {
+	if tokens := tokensOf(held.take("another", 1)); tokens != nil {
 		t.Errorf("of another worker: %v", tokens)
 	}
 	held.add(me, 8, nil)
-	if diff := cmp.Diff([]int64{8}, tokensOf(held.take(me))); diff != "" {
+	if diff := cmp.Diff([]int64{8}, tokensOf(held.take(me, 1))); diff != "" {
 		t.Errorf("settled, of what the session was before or without tasks (-want +got):\n%s", diff)
 	}
 	(&claimedTask{id: 4}).settle() // of a store that does not count
@@ -62,7 +63,7 @@ func TestAClaimIsSettledOnceByManyAtATime(t *testing.T) {
 		})
 	}
 	settling.Wait()
-	if diff := cmp.Diff([]int64{7}, tokensOf(held.take("me"))); diff != "" {
+	if diff := cmp.Diff([]int64{7}, tokensOf(held.take("me", 1))); diff != "" {
 		t.Errorf("settled (-want +got):\n%s", diff)
 	}
 }
@@ -173,13 +174,16 @@ func TestAClaimIsNotedUntilItsTasksAreSettled(t *testing.T) {
 	}
 }
 
-// The claim that comes next deletes what was noted of the last one, before any heartbeat.
-func TestTheNextClaimForgetsTheLastOne(t *testing.T) {
+// A claim deletes what was noted of those before it, together and before any heartbeat.
+func TestAClaimForgetsThoseThatAreSettled(t *testing.T) {
 	t.Parallel()
 	r := newClaimRig(t)
-	r.enqueued(1)
 	s := r.session()
-	r.finish(s, outcomeCompleted, r.claim(s, 1)...)
+	for i := range forgetTogether {
+		r.want("before", i, 0, 0)
+		r.enqueued(1)
+		r.finish(s, outcomeCompleted, r.claim(s, 1)...)
+	}
 	r.enqueued(1)
 	tasks := r.claim(s, 1)
 	if diff := cmp.Diff([]int64{tasks[0].token}, readAll[int64](r.pgRig, "select token from anchor_claims")); diff != "" {
@@ -216,7 +220,7 @@ func TestWhatRunsStaysNotedWhateverItsWorkerSays(t *testing.T) {
 	s.held.put([]*heldClaim{tasks[1].claim})
 	r.beat(s)
 	r.want("after a heartbeat that calls it settled", 1, 1, 0)
-	s.held.put([]*heldClaim{tasks[1].claim})
+	s.held.put(slices.Repeat([]*heldClaim{tasks[1].claim}, forgetTogether))
 	r.claim(s, 0)
 	r.want("after a claim that does", 1, 1, 0)
 }
@@ -236,12 +240,12 @@ func TestWhatCouldNotBeFinishedStaysNoted(t *testing.T) {
 	if _, err := s.finish(t.Context(), batch); err == nil {
 		t.Fatal("finished what somebody holds")
 	}
-	if tokens := tokensOf(s.held.take(s.id())); tokens != nil {
+	if tokens := tokensOf(s.held.take(s.id(), 1)); tokens != nil {
 		t.Errorf("settled with a task that is held: %v", tokens)
 	}
 	must(t, holder.Rollback(t.Context()))
 	r.finish(s, outcomeCompleted, tasks[1])
-	if diff := cmp.Diff([]int64{tasks[0].token}, tokensOf(s.held.take(s.id()))); diff != "" {
+	if diff := cmp.Diff([]int64{tasks[0].token}, tokensOf(s.held.take(s.id(), 1))); diff != "" {
 		t.Errorf("settled (-want +got):\n%s", diff)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -40,22 +42,29 @@ func (s *PGStore) enqueue(ctx context.Context, tasks []*newTask) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if err := s.enqueueOwn(ctx, tasks); err != nil {
+	queues := queuesOf(tasks)
+	write, announced := s.insertAll, false
+	if len(queues) > 0 && len(tasks) <= enqueueRows && !anyTagged(tasks) && s.mayFlush(ctx) && s.waker.lead() {
+		defer s.waker.follow()
+		write = func(ctx context.Context, conn *pgx.Conn, tasks []*newTask) (err error) {
+			announced, err = s.insertAndNotify(ctx, conn, tasks, queues)
+			return err
+		}
+	}
+	if err := s.enqueueOwn(ctx, tasks, write); err != nil {
 		return err
 	}
-	s.waker.wake(queuesOf(tasks))
+	if !announced {
+		s.waker.wake(queues)
+	}
 	return nil
 }
 
-// enqueueOwn writes tasks in a transaction of their own, which is implicit unless they need several statements.
-func (s *PGStore) enqueueOwn(ctx context.Context, tasks []*newTask) error {
+// enqueueOwn writes tasks by write, in a transaction of their own.
+func (s *PGStore) enqueueOwn(ctx context.Context, tasks []*newTask, write func(ctx context.Context, conn *pgx.Conn, tasks []*newTask) error) error {
 	for attempt := 1; ; attempt++ {
 		stale := false
 		err := onConn(ctx, s.pool, func(conn *pgxpool.Conn) error {
-			write := s.insert
-			if len(tasks) > enqueueRows {
-				write = s.insertInPieces
-			}
 			err := write(ctx, conn.Conn(), tasks)
 			// A connection of the pool that had died unnoticed: nothing was sent. All of them may have, the next is new then.
 			stale = err != nil && conn.Conn().IsClosed() && pgconn.SafeToRetry(err)
@@ -68,25 +77,29 @@ func (s *PGStore) enqueueOwn(ctx context.Context, tasks []*newTask) error {
 	}
 }
 
-func (s *PGStore) insertInPieces(ctx context.Context, db querier, tasks []*newTask) error {
-	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		for start := 0; start < len(tasks); start += enqueueRows {
-			if err := s.insert(ctx, tx, tasks[start:min(start+enqueueRows, len(tasks))]); err != nil {
-				return err
-			}
+// insertAll needs no transaction block unless there are several statements.
+func (s *PGStore) insertAll(ctx context.Context, conn *pgx.Conn, tasks []*newTask) error {
+	if len(tasks) <= enqueueRows {
+		return s.insert(ctx, conn, tasks)
+	}
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return s.insertInPieces(ctx, tx, tasks) })
+}
+
+func (s *PGStore) insertInPieces(ctx context.Context, tx pgx.Tx, tasks []*newTask) error {
+	for start := 0; start < len(tasks); start += enqueueRows {
+		if err := s.insert(ctx, tx, tasks[start:min(start+enqueueRows, len(tasks))]); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (s *PGStore) enqueueTx(ctx context.Context, tx pgx.Tx, tasks []*newTask) error {
 	if err := errors.Join(s.check(), notInMemory(tx)); err != nil {
 		return err
 	}
-	for start := 0; start < len(tasks); start += enqueueRows {
-		if err := s.insert(ctx, tx, tasks[start:min(start+enqueueRows, len(tasks))]); err != nil {
-			return storeError("enqueue in a transaction", err)
-		}
+	if err := s.insertInPieces(ctx, tx, tasks); err != nil {
+		return storeError("enqueue in a transaction", err)
 	}
 	// Nobody tells when the caller commits.
 	s.waker.wakeLater(queuesOf(tasks))
@@ -104,10 +117,24 @@ func notInMemory(tx pgx.Tx) error {
 // insert writes tasks by one statement and sets their ids. Its only error that is not the database's is
 // *TaskExistsError.
 func (s *PGStore) insert(ctx context.Context, db querier, tasks []*newTask) error {
-	n := len(tasks)
-	if n == 1 && tasks[0].tag == "" {
-		return s.insertOne(ctx, db, tasks[0])
+	sql, args := s.insertion(tasks)
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return err
 	}
+	return readInserted(rows, tasks)
+}
+
+// insertion is the statement that writes tasks.
+func (s *PGStore) insertion(tasks []*newTask) (sql string, args []any) {
+	if len(tasks) == 1 && tasks[0].tag == "" {
+		t := tasks[0]
+		return s.sql(insertTask), []any{
+			t.name, t.queue, t.priority, t.maxAttempts, t.delay.Microseconds(), startMicros(t),
+			string(t.params), nullText(string(t.attributes)),
+		}
+	}
+	n := len(tasks)
 	var (
 		names      = make([]string, n)
 		queues     = make([]string, n)
@@ -117,62 +144,15 @@ func (s *PGStore) insert(ctx context.Context, db querier, tasks []*newTask) erro
 		startAts   = make([]*int64, n)
 		specs      = make([]string, n)
 		attributes = make([]*string, n)
-		tagged     = false
 	)
 	for i, t := range tasks {
 		names[i], queues[i], priorities[i], attempts[i] = t.name, t.queue, t.priority, t.maxAttempts
-		delays[i], specs[i] = t.delay.Microseconds(), string(t.params)
-		if !t.startAt.IsZero() {
-			at := t.startAt.UnixMicro()
-			startAts[i] = &at
-		}
-		if t.attributes != nil {
-			text := string(t.attributes)
-			attributes[i] = &text
-		}
-		tagged = tagged || t.tag != ""
+		delays[i], startAts[i], specs[i], attributes[i] = t.delay.Microseconds(), startMicros(t), string(t.params), nullText(string(t.attributes))
 	}
-	if tagged {
-		return s.insertTagged(ctx, db, tasks, names, queues, priorities, attempts, delays, startAts, specs, attributes)
+	args = []any{names, queues, priorities, attempts, delays, startAts, specs, attributes}
+	if !anyTagged(tasks) {
+		return s.sql(insertTasks), args
 	}
-	rows, err := db.Query(ctx, s.sql(insertTasks), names, queues, priorities, attempts, delays, startAts, specs, attributes)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	got := 0
-	for ; rows.Next(); got++ {
-		if got < n {
-			if err := rows.Scan(&tasks[got].id); err != nil {
-				return err
-			}
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if got != n {
-		return fmt.Errorf("the database answered %d ids for %d tasks", got, n)
-	}
-	return nil
-}
-
-func (s *PGStore) insertOne(ctx context.Context, db querier, t *newTask) error {
-	var startAt *int64
-	if !t.startAt.IsZero() {
-		at := t.startAt.UnixMicro()
-		startAt = &at
-	}
-	err := db.QueryRow(ctx, s.sql(insertTask), t.name, t.queue, t.priority, t.maxAttempts, t.delay.Microseconds(), startAt,
-		string(t.params), nullText(string(t.attributes))).Scan(&t.id)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return errors.New("the database answered no id for a task")
-	}
-	return err
-}
-
-func (s *PGStore) insertTagged(ctx context.Context, db querier, tasks []*newTask, columns ...any) error {
-	n := len(tasks)
 	tags, whileLive, durations := make([]*string, n), make([]bool, n), make([]*int64, n)
 	for i, t := range tasks {
 		if t.tag == "" {
@@ -184,30 +164,49 @@ func (s *PGStore) insertTagged(ctx context.Context, db querier, tasks []*newTask
 			durations[i] = &duration
 		}
 	}
-	rows, err := db.Query(ctx, s.sql(insertTaggedTasks), append(columns, tags, whileLive, durations)...)
-	if err != nil {
-		return err
+	return s.sql(insertTaggedTasks), append(args, tags, whileLive, durations)
+}
+
+func anyTagged(tasks []*newTask) bool {
+	return slices.ContainsFunc(tasks, func(t *newTask) bool { return t.tag != "" })
+}
+
+func startMicros(t *newTask) *int64 {
+	if t.startAt.IsZero() {
+		return nil
 	}
+	at := t.startAt.UnixMicro()
+	return &at
+}
+
+// readInserted reads the ids of tasks that were written, and closes rows.
+func readInserted(rows pgx.Rows, tasks []*newTask) error {
 	defer rows.Close()
-	for i := 0; rows.Next(); i++ {
-		var id, holder *int64
-		var held *string
-		if err := rows.Scan(&id, &held, &holder); err != nil {
+	var held *string
+	var id, holder pgtype.Int8
+	into := []any{&id}
+	if anyTagged(tasks) {
+		into = append(into, &held, &holder)
+	}
+	got := 0
+	for ; rows.Next(); got++ {
+		if err := rows.Scan(into...); err != nil {
 			return err
 		}
 		if held != nil {
-			exists := &TaskExistsError{Tag: *held}
-			if holder != nil {
-				exists.ID = *holder
-			}
-			rows.Close()
-			return exists
+			return &TaskExistsError{Tag: *held, ID: holder.Int64}
 		}
-		if i < n && id != nil {
-			tasks[i].id = *id
+		if got < len(tasks) {
+			tasks[got].id = id.Int64
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if got != len(tasks) {
+		return fmt.Errorf("the database answered %d ids for %d tasks", got, len(tasks))
+	}
+	return nil
 }
 
 // queuesOf lists the queues that tasks went to, each once, but for those that are not due soon.

@@ -38,11 +38,15 @@ func (s *PGStore) channel() string { return "anchor_" + s.schema }
 // notify tells every worker, this process's too, that queues have something to do. A lost hint costs a poll
 // interval, so errors are not reported.
 func (s *PGStore) notify(queues []string) {
+	s.sendNotifications(queuePayloads(queues))
+}
+
+func queuePayloads(queues []string) []string {
 	payloads := make([]string, len(queues))
 	for i, queue := range queues {
 		payloads[i] = queuePayload + queue
 	}
-	s.sendNotifications(payloads)
+	return payloads
 }
 
 func (s *PGStore) notifyCancelled(id int64) {

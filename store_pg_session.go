@@ -115,7 +115,7 @@ func (p *pgSession) heartbeat(ctx context.Context, over bool) (heartbeat, error)
 		return beat, err
 	}
 	alive := false
-	settled := p.held.take(beat.workerID)
+	settled := p.held.take(beat.workerID, 1)
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
 		if !over {
 			var timeline string

@@ -48,6 +48,25 @@ func (w *waker) wake(queues []string) {
 	}
 }
 
+// lead makes the caller the one who sends, if nobody is: he sends hints of his own, and calls follow then.
+func (w *waker) lead() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sending {
+		return false
+	}
+	w.sending = true
+	return true
+}
+
+// follow ends what lead began: what came meanwhile is sent an interval later.
+func (w *waker) follow() {
+	go func() {
+		time.Sleep(wakeInterval)
+		w.run()
+	}()
+}
+
 func (w *waker) run() {
 	for {
 		w.mu.Lock()
