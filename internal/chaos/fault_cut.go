@@ -57,7 +57,8 @@ func (c *scene) cutEnqueues(ctx context.Context, n int, t *tally) error {
 	if err != nil {
 		return err
 	}
-	pool, err := pgxpool.New(ctx, url)
+	const name = "cut-enqueuer"
+	pool, err := pgxpool.New(ctx, url+"&application_name="+name)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,12 @@ func (c *scene) cutEnqueues(ctx context.Context, n int, t *tally) error {
 			c.violation("I1", "an enqueue that the server had committed is there %d times", found)
 		}
 	}
-	return nil
+	pool.Close()
+	// What was cut off may still be about to commit: the last look at the tasks has to come behind it.
+	return until(ctx, stillness, "the end of the backends that were cut off", func() (bool, error) {
+		left, err := c.count(ctx, "select count(*) from pg_stat_activity where application_name = $1", name)
+		return left == 0, err
+	})
 }
 
 // cutWorker has a worker lose its connection at a site.
