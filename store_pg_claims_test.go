@@ -284,3 +284,25 @@ func TestRunningTasksDoNotHideOurs(t *testing.T) {
 		rig.ended(client, enqueue(rig, client, task, &caseParams{"ours"}))
 	}
 }
+
+// What others are about to claim, seen from the beginning of a lane, is no reason to come home with nothing.
+func TestASweepPassesWhatOthersAreClaiming(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	ids := r.enqueued(300)
+	s := r.session()
+	other, err := r.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := other.Exec(t.Context(), "select from anchor_tasks_hot where id <= $1 for update", ids[149]); err != nil {
+		t.Fatal(err)
+	}
+	tasks := r.claim(s, 100)
+	for i, task := range tasks {
+		if task.id != ids[150+i] {
+			t.Fatalf("task %d of the claim is %d, want %d", i, task.id, ids[150+i])
+		}
+	}
+}

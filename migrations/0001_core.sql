@@ -195,7 +195,11 @@ declare
   v_want integer;
   v_got integer;
   v_seen integer;
-  v_kept integer;
+  v_end_next_run timestamptz;
+  v_end_id bigint;
+  v_candidates integer;
+  v_picked integer;
+  v_turned integer;
   v_counted integer;
   v_places tid[];
   v_next_runs timestamptz[];
@@ -322,50 +326,60 @@ begin
       lane := null;
       while lane is null loop
         v_want := greatest(least(4 * v_left + 1000, v_walk), 1);
-        select count(*), count(*) filter (where c.fits), count(*) filter (where c.fits and c.ours and c.first_hand),
-            array_agg(c.place) filter (where c.fits and c.ours), array_agg(c.next_run) filter (where c.fits), array_agg(c.id) filter (where c.fits)
-          into v_seen, v_kept, v_counted, v_places, v_next_runs, v_ids
+        select count(*), max(r.next_run), (array_agg(r.id))[count(*)], array_agg(r.place) filter (where r.ours)
+          into v_seen, v_end_next_run, v_end_id, v_places
           from (
-            select w.*, w.n <= v_left and w.first_hands <= v_first_hand and (coalesce(w.bytes, 0) <= p_bytes or w.n <= 1) as fits
-            from (
-              select r.*, count(*) filter (where r.ours) over so_far as n,
-                count(*) filter (where r.ours and r.first_hand) over so_far as first_hands, sum(r.size) filter (where r.ours) over so_far as bytes
-              from (
-                select t.ctid as place, t.next_run, t.id, t.status = 'pending' and t.name = any (p_names) as ours,
-                  t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
-                from {schema}.anchor_tasks_hot t
-                where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
-                order by t.queue, t.priority, t.next_run, t.id
-                limit v_want) r
-              window so_far as (rows unbounded preceding)) w) c;
-        if v_places is not null then
-          v_part := v_part + 1;
-          return query
-            with picked as materialized (
-              select t.ctid as place, t.id
-              from unnest(v_places) as p (place) join {schema}.anchor_tasks_hot t on t.ctid = p.place
-              where t.status = 'pending' and t.next_run <= v_now
-              for update of t skip locked),
-            noted as (
-              insert into {schema}.anchor_claims (worker_id, token, part, ids)
-              select p_worker, p_token, v_part, array_agg(p.id) from picked p having count(*) > 0)
-            update {schema}.anchor_tasks_hot t
-            set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
-                started_at = v_now, updated_at = v_now
-            from picked
-            where t.ctid = picked.place
-            returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
-              t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
-          get diagnostics v_got = row_count;
-          v_left := v_left - v_got;
-          v_first_hand := v_first_hand - v_counted;
-        end if;
+            select t.ctid as place, t.next_run, t.id, t.status = 'pending' and t.name = any (p_names) as ours
+            from {schema}.anchor_tasks_hot t
+            where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+            order by t.queue, t.priority, t.next_run, t.id
+            limit v_want) r;
         v_walk := v_walk - v_seen;
-        if v_kept > 0 then
-          v_next_run := v_next_runs[v_kept];
-          v_id := v_ids[v_kept];
+        if v_places is not null then
+          -- What others are just claiming is passed, else all that look here at a time would be after the same few.
+          v_candidates := cardinality(v_places);
+          with picked as materialized (
+            select t.ctid as place, t.next_run, t.id, p.turn, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+            from unnest(v_places) with ordinality as p (place, turn) join {schema}.anchor_tasks_hot t on t.ctid = p.place
+            where t.status = 'pending' and t.next_run <= v_now
+            limit v_left
+            for update of t skip locked)
+          select count(*), max(c.turn), count(*) filter (where c.fits), count(*) filter (where c.fits and c.first_hand),
+              array_agg(c.place) filter (where c.fits), array_agg(c.next_run), array_agg(c.id)
+            into v_picked, v_turned, v_got, v_counted, v_places, v_next_runs, v_ids
+            from (
+              select w.*, w.first_hands <= v_first_hand and (w.bytes <= p_bytes or w.n = 1) as fits
+              from (
+                select p.*, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
+                from picked p window so_far as (rows unbounded preceding)) w) c;
+          if v_got > 0 then
+            v_part := v_part + 1;
+            return query
+              with noted as (
+                insert into {schema}.anchor_claims (worker_id, token, part, ids) values (p_worker, p_token, v_part, v_ids[:v_got]))
+              update {schema}.anchor_tasks_hot t
+              set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
+                  started_at = v_now, updated_at = v_now
+              from unnest(v_places) as p (place)
+              where t.ctid = p.place
+              returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
+                t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
+            v_left := v_left - v_got;
+            v_first_hand := v_first_hand - v_counted;
+          end if;
+          if v_got < v_picked or v_left <= 0 and v_turned < v_candidates then
+            lane := 'left';
+            v_next_run := v_next_runs[least(v_got + 1, v_picked)];
+            v_id := v_ids[least(v_got + 1, v_picked)];
+          end if;
         end if;
-        lane := case when v_kept < v_seen then 'left' when v_seen < v_want then 'read' when v_left <= 0 then 'left' when v_walk <= 0 then 'stopped' end;
+        if lane is null then
+          if v_seen > 0 then
+            v_next_run := v_end_next_run;
+            v_id := v_end_id;
+          end if;
+          lane := case when v_seen < v_want then 'read' when v_left <= 0 then 'left' when v_walk <= 0 then 'stopped' end;
+        end if;
         next_run := v_next_run;
         id := v_id;
         v_id := v_id + 1;
