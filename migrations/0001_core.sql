@@ -141,9 +141,8 @@ begin
         select k.ctid as place from {schema}.anchor_claims k
         where k.worker_id = p_worker and k.token = x.token
           and not exists (
-            select from unnest(k.ids) as i (id) cross join lateral (
-              select from {schema}.anchor_tasks_hot t
-              where t.id = i.id and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0) r)
+            select from {schema}.anchor_tasks_hot t
+            where t.id = any (k.ids) and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
         for update skip locked) d) d
     where c.ctid = d.place;
 end
