@@ -25,8 +25,11 @@ type Failure struct {
 // FailureHook is called once a task has failed for good: its attempts are used up, or its error was [Fatal].
 // What it writes through tx commits together with the status, once. Its ctx ends with the task's timeout.
 // An error or a panic of the hook is recorded with the task, what it wrote is rolled back, and the task
-// stays failed. It is not called for a task whose stored parameters are no longer what the type allows, nor for a cancelled one.
-// It may run in another process than the last attempt did.
+// stays failed. Where the database is to blame, the hook is called again, and only the last call's writes are there:
+// while the server lacks disk, memory or connections, as long as it takes; after a lost connection or a conflict with
+// other transactions, up to five times. So what a hook does elsewhere may happen more than once. It is not called for
+// a task whose stored parameters are no longer what the type allows, nor for a cancelled one. It may run in another
+// process than the last attempt did.
 type FailureHook[P any] func(ctx context.Context, tx pgx.Tx, failure Failure, params *P) error
 
 // OnFailed sets the task's failure hook and returns the task. It is part of the declaration: call it once,

@@ -35,11 +35,11 @@ func init() {
 		}
 		return nil, fmt.Errorf("anchor: a %T has no transactions", store)
 	}
-	seam.Anchor.Abort = func(tx pgx.Tx) {
+	seam.Anchor.Abort = func(tx pgx.Tx, why error) {
 		if t, ok := tx.(*memoryTx); ok {
 			t.store.mu.Lock()
 			defer t.store.mu.Unlock()
-			t.abort(time.Now())
+			t.abort(why, time.Now())
 		}
 	}
 }

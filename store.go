@@ -272,6 +272,7 @@ type finalFailure struct {
 	message string
 	idle    time.Duration                              // how long the database keeps the transaction if nothing is heard
 	hook    func(ctx context.Context, tx pgx.Tx) error // nil: none
+	hookErr error                                      // what the hook has failed with before, where it is not called again
 	next    []*newTask                                 // have no tag
 }
 

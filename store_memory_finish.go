@@ -75,15 +75,15 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, end finalFa
 	tx := &memoryTx{store: store, attempt: true}
 	attempt := &memoryAttempt{task: task, tx: tx}
 	defer attempt.abandon()
-	var hookErr error
+	hookErr := end.hookErr
 	if end.hook != nil {
 		if err := attempt.beginFailing(); err != nil {
 			return err
 		}
 		hookErr = end.hook(ctx, tx)
-	}
-	if errors.Is(hookErr, errHookStuck) || errors.Is(hookErr, errHookInterrupted) {
-		return hookErr // nothing is recorded, the worker decides who tries again
+		if errors.Is(hookErr, errHookStuck) || errors.Is(hookErr, errHookInterrupted) {
+			return hookErr // nothing is recorded, the worker decides who tries again
+		}
 	}
 	store.mu.Lock()
 	defer store.mu.Unlock()
@@ -92,14 +92,19 @@ func (s *memorySession) fail(ctx context.Context, task *claimedTask, end finalFa
 	if t == nil {
 		return ErrClaimLost
 	}
-	t.note(end.message, now)
-	switch {
+	if errors.As(hookErr, new(*hookTrouble)) {
+		return hookErr
+	}
+	switch trouble := hookTroubleOf(tx.failedBy); {
+	case tx.aborted() && trouble != nil:
+		return trouble
 	case hookErr != nil:
 	case tx.ended:
 		hookErr = errHandlerTxOver // a savepoint was cut off by its context
 	case tx.aborted():
 		hookErr = errHandlerTxFailed
 	}
+	t.note(end.message, now)
 	if hookErr != nil {
 		t.note(hookMessagePrefix+hookErr.Error(), now)
 		tx.discard(now)

@@ -48,7 +48,7 @@ func (t *memoryTx) Rollback(ctx context.Context) error {
 		root.loosen()
 		t.ended = true
 		if root.failedIn.within(t) {
-			root.failedIn = nil
+			root.failedIn, root.failedBy = nil, nil
 		}
 		return nil
 	})

@@ -28,6 +28,7 @@ type memoryTx struct {
 	waitingOn *memoryTx
 	waitingAt <-chan struct{} // the channel that waitingOn had then
 	failedIn  *memoryTx       // this, or the savepoint, in which it was aborted: nothing goes on until that is rolled back
+	failedBy  error           // why, as long as it is
 }
 
 // memoryChange is one entry of a log. Every method has the store's mutex.
@@ -78,7 +79,7 @@ func (t *memoryTx) try(do func(root *memoryTx, now time.Time) (*memoryTx, error)
 		root.undo(mark, now)
 		for on := blocker; on != nil; on = on.blocker() {
 			if on == root {
-				t.abort(now)
+				t.abort(errMemoryDeadlock, now)
 				return nil, errMemoryDeadlock
 			}
 		}
@@ -134,12 +135,12 @@ func (t *memoryTx) closed() error {
 
 // abort is what an error does to a transaction, up to the rollback of the savepoint in which it came: what was done
 // there is undone at once, so that nobody waits for it.
-func (t *memoryTx) abort(now time.Time) {
+func (t *memoryTx) abort(why error, now time.Time) {
 	root := t.root()
 	if root.failedIn != nil {
 		return
 	}
-	root.failedIn = t
+	root.failedIn, root.failedBy = t, why
 	root.undo(t.mark, now)
 	root.loosen()
 }

@@ -259,10 +259,10 @@ func isConflict(err error) bool {
 }
 
 // serverTrouble tells the errors that no statement is to blame for: the server has no disk, no memory or no connection
-// left (classes 53 and 58).
+// left, or cannot read or write (classes 53 and 58, but for a statement's limits and the names of files).
 func serverTrouble(err error) bool {
 	state := sqlState(err)
-	return strings.HasPrefix(state, "53") || strings.HasPrefix(state, "58")
+	return strings.HasPrefix(state, "53") && state != "53400" || strings.HasPrefix(state, "580")
 }
 
 // isDataError tells the errors of a batch that may be one row's alone (classes 22 and 23, and limits).

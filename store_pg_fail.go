@@ -37,7 +37,7 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 	if _, err := tx.Exec(ours, p.store.sql(holdClaim), task.id, task.token); err != nil {
 		return err
 	}
-	var hookErr error
+	hookErr := failure.hookErr
 	if failure.hook != nil {
 		point, err := tx.Begin(ours)
 		if err != nil {
@@ -46,7 +46,8 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 		if err := pauseAt(pauseBeforeHook, task.attempt); err != nil {
 			return err
 		}
-		hookErr = failure.hook(ctx, hookTx{point})
+		var answered error
+		hookErr = failure.hook(ctx, hookTx{notedTx{point, &answered}})
 		switch {
 		case errors.Is(hookErr, errHookStuck):
 			tx.sever()
@@ -59,6 +60,8 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 			return errHookRowsOpen
 		case conn.TxStatus() == 'I' && !conn.IsClosed():
 			return errHandlerTxEnded
+		case conn.TxStatus() != 'E':
+			answered = nil // it went around that
 		}
 		ours, cancel = context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
@@ -73,20 +76,29 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 		}
 		err = end(ours)
 		switch {
-		case err == nil:
 		case sqlState(err) == stateInvalidSavepoint:
 			return errHandlerTxEnded
+		case errors.As(hookErr, new(*hookTrouble)):
+			return hookErr
+		case err == nil:
 		case hookErr != nil:
 			return err
 		default:
 			// The hook swallowed the error of a statement, which leaves only the way back to the savepoint.
-			hookErr = fmt.Errorf("a statement of its transaction had failed or a constraint is violated: %w", err)
+			if answered == nil {
+				answered = err
+			}
+			hookErr = fmt.Errorf("a statement of its transaction had failed or a constraint is violated: %w", answered)
 			if _, err := tx.Exec(ours, "rollback to savepoint "+point.(*savepoint).name); err != nil {
 				if sqlState(err) == stateInvalidSavepoint {
 					return errHandlerTxEnded
 				}
 				return err
 			}
+		}
+		if trouble := hookTroubleOf(answered); trouble != nil {
+			trouble.text = hookErr.Error()
+			return trouble
 		}
 	}
 	if len(failure.next) > 0 {
@@ -108,7 +120,7 @@ func (p *pgSession) failHeld(ctx context.Context, tx *lazyTx, task *claimedTask,
 }
 
 // hookTx is the savepoint that a failure hook works in. Like a handler's transaction, it is not the hook's to end.
-type hookTx struct{ pgx.Tx }
+type hookTx struct{ notedTx }
 
 func (hookTx) Commit(context.Context) error   { return errHandlerTx }
 func (hookTx) Rollback(context.Context) error { return errHandlerTx }

@@ -14,7 +14,7 @@ const (
 	firstFailBackoff = 50 * time.Millisecond
 	lastFailBackoff  = 2 * time.Second
 
-	// maxHookCalls bounds how often a hook is called whose transaction cannot commit.
+	// maxHookCalls bounds how often a hook is called whose transaction cannot commit, or that others are in the way of.
 	maxHookCalls = 5
 )
 
@@ -47,6 +47,7 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 	}
 	var call func(ctx context.Context, tx pgx.Tx) error
 	calls := 0
+	var hookErr error
 	if hook != nil {
 		call = func(_ context.Context, tx pgx.Tx) error {
 			calls++
@@ -61,7 +62,8 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 	certain := true
 	for w.lease.holds(task.workerID) {
 		err := w.session.fail(w.end, task,
-			finalFailure{message: message, idle: w.idleLimit(policy.timeout), hook: call, next: next})
+			finalFailure{message: message, idle: w.idleLimit(policy.timeout), hook: call, hookErr: hookErr, next: next})
+		var trouble *hookTrouble
 		switch {
 		case err == nil:
 			def.metrics.settled(task, outcomeFailed)
@@ -76,19 +78,25 @@ func (w *worker) failForGood(task *claimedTask, def *registeredTask, policy task
 			return
 		case errors.Is(err, errHookInterrupted):
 			return // the lease ends with this worker, and another one calls the hook
+		case errors.As(err, &trouble) && (trouble.server || calls < maxHookCalls):
+			// Its text is the hook's, and not for the log.
+			w.trouble("a failure hook met trouble of the database, calling it again", errors.New("SQLSTATE "+trouble.state), "id", task.id)
+		case trouble != nil:
+			call, hookErr = nil, errors.New(trouble.text)
+			continue
 		case call != nil && (calls >= maxHookCalls && !isConflict(err) && !serverTrouble(err) || errors.Is(err, errHookStuck) || errors.Is(err, errHookRowsOpen) || errors.Is(err, errHandlerTxEnded)):
-			call = nil
-			message = cleanMessage(message + "\n\nfailure hook: " + err.Error())
+			call, hookErr = nil, errors.New(err.Error())
+			continue
 		default:
 			certain = certain && !outcomeUnknown(err)
 			w.trouble("recording a final failure failed, trying again", err, "id", task.id)
-			select {
-			case <-w.end.Done():
-				return
-			case <-time.After(backoff):
-			}
-			backoff = min(2*backoff, lastFailBackoff)
 		}
+		select {
+		case <-w.end.Done():
+			return
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, lastFailBackoff)
 	}
 	if certain {
 		w.claimsLost([]int64{task.id})
@@ -110,7 +118,9 @@ func callHook(ctx context.Context, timeout, grace time.Duration, task *claimedTa
 			if value := recover(); value != nil {
 				err = &panicError{value, debug.Stack()}
 			}
-			if err != nil {
+			if trouble := hookTroubleOf(err); trouble != nil {
+				err = trouble
+			} else if err != nil {
 				err = errors.New(errorText(err)) // what else it can do is its author's, and may panic
 			}
 			ended <- err

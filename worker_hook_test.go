@@ -92,7 +92,7 @@ func TestTroubleOfAHookIsRecordedAndChangesNothingElse(t *testing.T) {
 		"own connection": {func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 			return err
-		}, "conn closed", nil},
+		}, "terminating connection", nil},
 		"ignores its end": {func(ctx context.Context, tx pgx.Tx) error { <-t.Context().Done(); return nil }, "did not return after its timeout", nil},
 	}
 	task := Define("Fails", func(context.Context, pgx.Tx, *caseParams) error { return errNoLuck }, WithRetryPolicy("1ms", 1), WithTimeout(2*time.Second)).

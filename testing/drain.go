@@ -2,6 +2,7 @@ package anchortest
 
 import (
 	"context"
+	"errors"
 	"testing/synctest"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 
 // maxDrained bounds the attempts of one Drain: tasks that enqueue each other without end would never let it return.
 const maxDrained = 10_000
+
+// maxHookCalls bounds the calls of one task's failure hook, which the server's trouble has called again without end.
+const maxHookCalls = 20
 
 // Outcomes counts attempts by how they ended.
 type Outcomes struct {
@@ -163,6 +167,10 @@ func (h *Harness) work() error {
 		if h.watch.idle() {
 			cancel()
 			return <-ended
+		}
+		if err := h.watch.stuck(); err != nil {
+			cancel()
+			return errors.Join(err, <-ended)
 		}
 		if h.watch.grant() {
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/anchor-go/anchor"
 	anchortest "github.com/anchor-go/anchor/testing"
@@ -247,4 +248,41 @@ func failureOf(t *testing.T, assert func(t testing.TB)) (text string) {
 	}()
 	assert(r)
 	return ""
+}
+
+func TestHookIsCalledAgainAfterTroubleOfTheServer(t *testing.T) {
+	t.Parallel()
+	full := &pgconn.PgError{Code: "53100", Message: "could not extend file"}
+	for name, swallows := range map[string]bool{"returned": false, "swallowed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var h *anchortest.Harness
+			calls := 0
+			task := anchor.Define("task", func(context.Context, pgx.Tx, *stepParams) error { return anchor.Fatal(errors.New("broken")) }).
+				OnFailed(func(ctx context.Context, tx pgx.Tx, _ anchor.Failure, p *stepParams) error {
+					if calls++; calls == 3 {
+						h.Answer(insertMail, []any{})
+					}
+					_, err := tx.Exec(ctx, insertMail, p.N)
+					if swallows {
+						return nil
+					}
+					return err
+				})
+			anchortest.Run(t, func(t *testing.T, harness *anchortest.Harness) {
+				h = harness
+				h.FailStatement(insertMail, full)
+				id := run(t, h, task, stepParams{N: 1})
+				wantOutcomes(t, h.Drain(), anchortest.Outcomes{Failed: 1})
+				if calls != 3 {
+					t.Errorf("the hook was called %d times, want 3", calls)
+				}
+				anchortest.RequireHookRan(t, h, task)
+				wantTexts(t, "executed", h.Executed(), insertMail+" [1]")
+				if info, err := h.Client.Task(t.Context(), id); err != nil || len(info.Errors) != 1 {
+					t.Errorf("task %+v, error %v; want the handler's error alone", info, err)
+				}
+			}, task)
+		})
+	}
 }

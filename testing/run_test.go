@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/anchor-go/anchor"
 	anchortest "github.com/anchor-go/anchor/testing"
@@ -62,6 +63,19 @@ var scenarios = map[string]func(t *testing.T){
 			h.Drain()
 		}, task)
 	},
+	"endless trouble": func(t *testing.T) {
+		task := anchor.Define("task", func(context.Context, pgx.Tx, *stepParams) error {
+			return anchor.Fatal(errors.New("broken"))
+		}).OnFailed(func(ctx context.Context, tx pgx.Tx, _ anchor.Failure, p *stepParams) error {
+			_, err := tx.Exec(ctx, insertMail, p.N)
+			return err
+		})
+		anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
+			h.FailStatement(insertMail, &pgconn.PgError{Code: "53100", Message: "no space left"})
+			run(t, h, task, stepParams{})
+			h.Drain()
+		}, task)
+	},
 	"unknown task": func(t *testing.T) {
 		task, other := anchor.Define("task", succeed), anchor.Define("other", succeed)
 		anchortest.Run(t, func(t *testing.T, h *anchortest.Harness) {
@@ -100,6 +114,7 @@ func TestFailuresTellWhatIsWrong(t *testing.T) {
 		"failure":            {"task 1 task", "+0s            enqueued, due at +1m0s", "+1m0s          attempt failed: broken; due again at +1h"},
 		"bad task":           {`name "bad name" holds a space`},
 		"endless":            {"500 attempts and no end", " earlier events are left out)"},
+		"endless trouble":    {"the failure hook of task was called 20 times", "no space left"},
 		"unknown task":       {"the harness does not know task other: give it to Run"},
 		"drain in a handler": {"a handler cannot run others"},
 	} {

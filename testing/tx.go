@@ -197,7 +197,7 @@ func (t *recordedTx) send(ctx context.Context, sql string, args []any, query boo
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
 	fail := func(err error) (answer, error) {
-		seam.Anchor.Abort(t.Tx)
+		seam.Anchor.Abort(t.Tx, err)
 		return answer{}, err
 	}
 	if err := ctx.Err(); err != nil {

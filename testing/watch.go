@@ -2,6 +2,7 @@ package anchortest
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -25,11 +26,13 @@ type watch struct {
 	claim     func() // makes the present worker claim
 	nothing   bool   // is due, as of the newest claim
 	died      bool   // the present worker
+	endless   error  // of a hook that is called again and again
 	ended     Outcomes
 	running   map[int64]seam.Attempt // by token
 	dead      map[int64]string       // tokens of attempts whose worker is lost, and by what
 	errs      map[int64]error        // by task, of the newest attempt
 	hooks     map[int64][]error      // by task: what each call returned
+	hookCalls map[int64]int          // by token
 	completed map[string]int64       // the newest task, by name
 	moved     time.Duration          // of a database: how far the tasks' time is ahead
 
@@ -41,7 +44,7 @@ type watch struct {
 func newWatch() *watch {
 	w := &watch{
 		start: time.Now(), changed: make(chan struct{}, 1),
-		running: map[int64]seam.Attempt{}, dead: map[int64]string{}, errs: map[int64]error{}, hooks: map[int64][]error{},
+		running: map[int64]seam.Attempt{}, dead: map[int64]string{}, errs: map[int64]error{}, hooks: map[int64][]error{}, hookCalls: map[int64]int{},
 		completed: map[string]int64{},
 	}
 	w.faults.init()
@@ -64,7 +67,7 @@ func (w *watch) begin(limit int) bool {
 	if w.driving {
 		return false
 	}
-	w.driving, w.mayRun, w.granted, w.claim, w.nothing, w.died, w.ended = true, limit, false, nil, false, false, Outcomes{}
+	w.driving, w.mayRun, w.granted, w.claim, w.nothing, w.died, w.endless, w.ended = true, limit, false, nil, false, false, nil, Outcomes{}
 	return true
 }
 
@@ -81,6 +84,13 @@ func (w *watch) result() (outcomes Outcomes, died bool) {
 	died = w.died && w.mayRun > 0
 	w.died, w.nothing, w.granted, w.claim, w.faults.leaseLost = false, false, false, nil, false
 	return w.ended, died
+}
+
+// stuck is why waiting for the present worker is in vain, nil when it is not.
+func (w *watch) stuck() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.endless
 }
 
 // idle tells whether the worker has done what there is to do.
@@ -250,6 +260,11 @@ func (w *watchedWorker) Hook(a seam.Attempt, err error) {
 	defer w.mu.Unlock()
 	w.hooks[a.ID] = append(w.hooks[a.ID], err)
 	w.noteHook(a, err)
+	w.hookCalls[a.Token]++
+	if err != nil && w.hookCalls[a.Token] >= maxHookCalls {
+		w.endless = fmt.Errorf("the failure hook of %s was called %d times and meets trouble of the server that does not end: %w", a.Name, maxHookCalls, err)
+		w.hint()
+	}
 	if err != nil {
 		w.rollback(w.sql.open[a.Token])
 	}

@@ -63,7 +63,7 @@ var Mutants = []Mutant{
 		"worker_attempt.go", "w.failForGood(task, def, policy, nil, failure)", "w.finisher.add(finishedAttempt{task: task, outcome: outcomeFailed, message: \"lost\"})",
 	}}, poison, 1},
 	{"a hook works outside of the transaction of the failure", "I3", []edit{{
-		"store_pg_fail.go", "hookErr = failure.hook(ctx, hookTx{point})", "hookErr = pgx.BeginFunc(ctx, p.store.pool, func(own pgx.Tx) error { return failure.hook(ctx, hookTx{own}) })",
+		"store_pg_fail.go", "hookErr = failure.hook(ctx, hookTx{notedTx{point, &answered}})", "hookErr = pgx.BeginFunc(ctx, p.store.pool, func(own pgx.Tx) error { return failure.hook(ctx, hookTx{notedTx{own, &answered}}) })",
 	}}, calm, 1},
 	{"a claim whose answer was lost is forgotten", "I8", []edit{{
 		"store_pg_claim.go", "p.remember(lostToken{worker: worker, token: token, claimed: true})", "_ = token",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/anchor-go/anchor"
 )
@@ -329,6 +330,34 @@ var hookCases = []Case{
 		info := c.worked(task)
 		c.equal("status", anchor.StatusFailed, info.Status)
 		c.wantMessages(info, "broken", "broken", "hook trouble")
+		c.equal("pending children", 0, c.pending(child))
+	}},
+	{"hook-called-again", "A hook that meets trouble of the server is called again, and nothing of that is on record.", func(c *Check) {
+		var calls values[int]
+		task, child := c.hooked(func() error {
+			if calls.add(1) < 3 {
+				return fmt.Errorf("hook: %w", &pgconn.PgError{Code: "53100", Message: "no space left on device"})
+			}
+			return nil
+		})
+		info := c.worked(task)
+		c.equal("status", anchor.StatusFailed, info.Status)
+		c.wantMessages(info, "broken", "broken")
+		c.equal("calls", 3, len(calls.list()))
+		c.equal("pending children", 1, c.pending(child))
+	}},
+	{"hook-meets-conflicts", "A hook that only ever meets conflicts with other transactions fails in the end.", func(c *Check) {
+		var calls values[int]
+		task, child := c.hooked(func() error {
+			calls.add(1)
+			return &pgconn.PgError{Code: "40001", Message: "could not serialize access"}
+		})
+		info := c.worked(task)
+		c.equal("status", anchor.StatusFailed, info.Status)
+		c.wantMessages(info, "broken", "broken", "could not serialize access")
+		if n := len(calls.list()); n < 2 {
+			c.Errorf("the hook was called %d times, want more", n)
+		}
 		c.equal("pending children", 0, c.pending(child))
 	}},
 	{"hook-of-a-success", "The hook of a task that completes is not called.", func(c *Check) {

@@ -26,8 +26,8 @@ var Anchor struct {
 	NextDue func(client any, now time.Time) (time.Time, bool)
 	// Begin starts a transaction of an anchor.Store.
 	Begin func(ctx context.Context, store any) (pgx.Tx, error)
-	// Abort does to a transaction of a MemoryStore, or a savepoint of one, what a statement that fails does.
-	Abort func(tx pgx.Tx)
+	// Abort does to a transaction of a MemoryStore, or a savepoint of one, what a statement does that fails with why.
+	Abort func(tx pgx.Tx, why error)
 }
 
 // Task is a task that was enqueued.
