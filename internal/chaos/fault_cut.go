@@ -237,13 +237,13 @@ func (c *scene) heardAgain(ctx context.Context, stalled time.Time, t *tally) err
 	if err != nil {
 		return err
 	}
-	if err := until(ctx, limit+slack, "a task run by a worker whose connections had stalled", func() (bool, error) {
+	if err := until(ctx, limit+c.suite.slack(), "a task run by a worker whose connections had stalled", func() (bool, error) {
 		n, err := c.count(ctx, "select count(*) from anchor_tasks where id = any ($1) and status = 'completed'", ids)
 		return n == len(ids), err
 	}); err != nil {
 		c.violation("I8", "%v", err)
 	}
-	if err := until(ctx, time.Until(stalled.Add(limit+slack)), "a new listener of a worker whose connections had stalled", func() (bool, error) {
+	if err := until(ctx, time.Until(stalled.Add(limit+c.suite.slack())), "a new listener of a worker whose connections had stalled", func() (bool, error) {
 		n, err := c.count(ctx, `select count(*) from pg_stat_activity where datname = current_database() and query like 'listen %' and backend_start > $1`, stalled)
 		return n >= 1, err
 	}); err != nil {

@@ -71,7 +71,7 @@ func (d *deaths) note(at time.Time, ids []string) {
 }
 
 // measure tells the tally how long after each death the dead one's tasks were taken back, and holds that to the promise.
-func (d *deaths) measure(t *tally) func(h *history, v *verdict) {
+func (d *deaths) measure(s *Suite, t *tally) func(h *history, v *verdict) {
 	return func(h *history, v *verdict) {
 		for _, changes := range h.tasks {
 			for i, c := range changes {
@@ -84,7 +84,7 @@ func (d *deaths) measure(t *tally) func(h *history, v *verdict) {
 					}
 					took := c.at.Sub(death.at)
 					t.recovered(took)
-					if took > lease+takeBackEvery+slack {
+					if took > lease+takeBackEvery+s.slack() {
 						v.add("I8", "a task was taken back %v after the death of its worker", took.Round(time.Millisecond))
 					}
 				}
@@ -93,9 +93,8 @@ func (d *deaths) measure(t *tally) func(h *history, v *verdict) {
 	}
 }
 
-// slack is what the promise of taking back allows for beyond lease and interval: a second, and one more for a machine
-// that runs many scenes at a time.
-const slack = 2 * time.Second
+// slack is what the promise of taking back allows for beyond lease and interval: a second, and one more in the tests.
+func (s *Suite) slack() time.Duration { return time.Second + s.busy/2 }
 
 // killAtRandom kills workers under load.
 func killAtRandom(ctx context.Context, s *Suite, n int, t *tally) error {
@@ -109,7 +108,7 @@ func killAtRandom(ctx context.Context, s *Suite, n int, t *tally) error {
 				return err
 			}
 			var d deaths
-			c.inspect = d.measure(t)
+			c.inspect = d.measure(s, t)
 			for range n {
 				if err := sleep(ctx, time.Duration(200+rand.IntN(250))*time.Millisecond); err != nil {
 					return err
@@ -232,7 +231,7 @@ func (c *scene) strike(ctx context.Context, rule strikeRule, t *tally, deeds ...
 		<-victim.ended
 		var d deaths
 		d.note(struck, ids)
-		c.inspect = d.measure(t)
+		c.inspect = d.measure(c.suite, t)
 	case pause.Stop:
 		if err := c.begunAgain(ctx, ids); err != nil {
 			return err

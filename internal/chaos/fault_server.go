@@ -94,7 +94,7 @@ func (c *scene) worksAgain(ctx context.Context, t *tally) error {
 	}
 	took := time.Since(ready)
 	t.recovered(took)
-	if took > 5*time.Second+slack {
+	if took > 5*time.Second+c.suite.slack() {
 		c.violation("I8", "workers ran nothing for %v after the server was ready", took.Round(time.Millisecond))
 	}
 	return nil

@@ -81,7 +81,7 @@ func (c *scene) zombie(ctx context.Context, t *tally) error {
 	}
 	took := time.Duration((late - float64(woken.UnixNano())/1e9) * float64(time.Second))
 	t.recovered(took)
-	if took > lease/3+slack {
+	if took > lease/3+c.suite.slack() {
 		c.violation("I8", "a zombie's handler was told %v after it woke", took.Round(time.Millisecond))
 	}
 	return nil
