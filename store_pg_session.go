@@ -407,12 +407,23 @@ func (p *pgSession) close(ctx context.Context) error {
 	if p.stopListener != nil {
 		p.stopListener()
 	}
-	p.listener.Wait()
-	defer p.pool.Close()
+	ctx, cancelGrace := endsAfter(ctx, signOffGrace)
+	defer cancelGrace()
 	ctx, cancel := context.WithTimeout(ctx, signOffTimeout)
 	defer cancel()
 	_ = p.disownLost(ctx) // what it cannot give back, the end of the lease frees
-	return p.signOff(ctx)
+	err := p.signOff(ctx)
+	closed := make(chan struct{})
+	go func() {
+		p.listener.Wait()
+		p.pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-ctx.Done(): // pgx waits up to 15 s for a server that says nothing
+	}
+	return err
 }
 
 func (p *pgSession) signOff(ctx context.Context) error {

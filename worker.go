@@ -27,6 +27,8 @@ const (
 	shutdownGrace = 500 * time.Millisecond
 	// writingGrace is how long writing how attempts ended may take behind that.
 	writingGrace = 500 * time.Millisecond
+	// signOffGrace is the part of that which is left for signing off.
+	signOffGrace = 200 * time.Millisecond
 )
 
 // WorkOption is an option of [Client.Work].
@@ -116,8 +118,8 @@ func durationOption(name string, d, least, most time.Duration, field func(*workO
 
 // Work claims tasks and runs their handlers until ctx is done. Then it claims no more, gives back what it has not
 // started (no attempt is counted), waits for running handlers as long as [WithShutdownTimeout] says, and returns.
-// Nothing of it runs after that, but for handlers that ignore their context. It may be called more than once at a
-// time, in any number of processes.
+// Nothing of it runs after that, but for handlers that ignore their context, and the end of connections to a database that
+// does not answer. It may be called more than once at a time, in any number of processes.
 //
 // It returns nil once it was told to stop, and an error when it cannot start: for bad options, when no registered
 // task has a handler, when the database cannot be reached or errors.Is(err, ErrNotMigrated). Once started, it outlives
@@ -239,22 +241,12 @@ func (w *worker) run(ctx context.Context) error {
 	w.running.base = handlers
 
 	background, stopBackground := context.WithCancel(base)
-	end, cancelEnd := context.WithCancel(base)
+	patience, cancelPatience := endsAfter(ctx, w.options.shutdownTimeout)
+	defer cancelPatience()
+	end, cancelEnd := endsAfter(ctx, w.options.shutdownTimeout+shutdownGrace+writingGrace-signOffGrace)
 	defer cancelEnd()
 	w.end = end
 	var upkeep sync.WaitGroup
-	upkeep.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-background.Done():
-			return
-		}
-		select {
-		case <-time.After(w.options.shutdownTimeout + shutdownGrace + writingGrace):
-			cancelEnd()
-		case <-background.Done():
-		}
-	})
 	upkeep.Go(func() { w.keepLease(background) })
 	upkeep.Go(func() { w.maintain(background) })
 	watching, stopWatching := context.WithCancel(base)
@@ -273,7 +265,7 @@ func (w *worker) run(ctx context.Context) error {
 	for _, task := range w.intake.close() {
 		w.giveBack(task)
 	}
-	w.drain(cancelHandlers)
+	w.drain(patience, cancelHandlers)
 	stopWatching()
 	watch.Wait()
 	w.settleAside()
@@ -281,20 +273,20 @@ func (w *worker) run(ctx context.Context) error {
 	finisher.Wait()
 	stopBackground()
 	upkeep.Wait()
-	if err := w.session.close(base); err != nil {
+	if err := w.session.close(end); err != nil {
 		w.trouble("the worker could not sign off, its lease will end by itself", err)
 	}
 	return nil
 }
 
-// drain waits for the handlers, at last without patience.
-func (w *worker) drain(cancelHandlers context.CancelCauseFunc) {
+// drain waits for the handlers, once patience has ended without any.
+func (w *worker) drain(patience context.Context, cancelHandlers context.CancelCauseFunc) {
 	ended := make(chan struct{})
 	go func() { w.executors.Wait(); close(ended) }()
 	select {
 	case <-ended:
 		return
-	case <-time.After(w.options.shutdownTimeout):
+	case <-patience.Done():
 	}
 	cancelHandlers(ErrShutdown)
 	select {

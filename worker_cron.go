@@ -206,8 +206,9 @@ func (t *ticker) plan(ctx context.Context, job *cronJob, now time.Time) (plan cr
 // tick makes the instances: of most schedules in one statement, of those with a unique tag one by one, as each may
 // wait for somebody else's transaction.
 func (t *ticker) tick(ctx context.Context, together, alone []cronTick) (ticked []cronTicked, err error) {
-	// What is under way when the worker is told to stop is seen through.
-	base := context.WithoutCancel(ctx)
+	// What is under way when the worker is told to stop is seen through, if the database answers.
+	base, cancel := endsAfter(ctx, claimGrace)
+	defer cancel()
 	if len(together) == 1 {
 		together, alone = nil, append(together, alone...)
 	}

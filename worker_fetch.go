@@ -9,7 +9,7 @@ import (
 const (
 	firstClaimBackoff = 50 * time.Millisecond
 	lastClaimBackoff  = 2 * time.Second
-	// claimGrace is how long a claim may still take once the worker is told to stop.
+	// claimGrace is how long a claim or a tick may still take once the worker is told to stop.
 	claimGrace = time.Second
 )
 
@@ -20,16 +20,9 @@ func (w *worker) fetch(ctx context.Context) {
 	defer poll.Stop()
 	soon := time.NewTimer(time.Hour)
 	defer soon.Stop()
-	claims, cancelClaims := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancelClaims()
 	// A claim that is cut may have been committed: its tasks would count an attempt that never started.
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-time.After(claimGrace):
-			cancelClaims()
-		case <-claims.Done():
-		}
-	})()
+	claims, cancelClaims := endsAfter(ctx, claimGrace)
+	defer cancelClaims()
 	req := claimRequest{names: w.names, queues: w.options.queues}
 	backoff := time.Duration(0)
 	look, left := false, false // to look now; that tasks were left which need room
@@ -77,6 +70,22 @@ func (w *worker) fetch(ctx context.Context) {
 			interval := w.options.pollInterval
 			poll.Reset(interval - interval/10 + rand.N(interval/5))
 		}
+	}
+}
+
+// endsAfter is a context that ends a while after ctx does.
+func endsAfter(ctx context.Context, grace time.Duration) (late context.Context, cancel context.CancelFunc) {
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(grace):
+			end()
+		case <-late.Done():
+		}
+	})
+	return late, func() {
+		stop()
+		end()
 	}
 }
 

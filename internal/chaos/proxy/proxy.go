@@ -56,6 +56,7 @@ type Proxy struct {
 	rule  *Rule
 	fired chan struct{} // of rule
 	ended bool
+	mute  bool
 }
 
 // Start starts a proxy on a free port of 127.0.0.1 in front of a server.
@@ -123,6 +124,14 @@ func (p *Proxy) StallAll() int {
 	return len(p.conns)
 }
 
+// Silence is StallAll of all connections, those to come included: these are accepted, and never answered.
+func (p *Proxy) Silence() {
+	p.mu.Lock()
+	p.mute = true
+	p.mu.Unlock()
+	p.StallAll()
+}
+
 // CutStalled closes the connections that have stalled, as the operating system would after its own time.
 func (p *Proxy) CutStalled() {
 	p.mu.Lock()
@@ -170,12 +179,18 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	p.conns[l] = struct{}{}
+	mute := p.mute
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
 		delete(p.conns, l)
 		p.mu.Unlock()
 	}()
+	if mute {
+		l.stall()
+		_ = l.pass()
+		return
+	}
 	fromClient := bufio.NewReader(client)
 	fromServer := bufio.NewReader(server)
 	if err := l.open(fromClient, fromServer); err != nil {
