@@ -192,7 +192,7 @@ func writeError(tried string, err error) error {
 	return storeError(tried, err)
 }
 
-// unsentError is a failure to get a connection: the driver's SafeToRetry finds it.
+// unsentError is a failure to get a connection that works.
 type unsentError struct{ error }
 
 func (e unsentError) SafeToRetry() bool { return true }
@@ -231,7 +231,7 @@ func retryConflict(ctx context.Context, f func() error) error {
 // outcomeUnknown tells the errors after which a write may have been committed: the connection died, by itself or
 // by the server's word (FATAL), with the statement sent.
 func outcomeUnknown(err error) bool {
-	if err == nil || pgconn.SafeToRetry(err) || errors.Is(err, ErrTaskAlreadyExists) {
+	if err == nil || unsent(err) || errors.Is(err, ErrTaskAlreadyExists) {
 		return false
 	}
 	var connecting *pgconn.ConnectError
@@ -241,6 +241,17 @@ func outcomeUnknown(err error) bool {
 	// A backend that is ended may say so behind a commit that has happened.
 	var answered *pgconn.PgError
 	return !errors.As(err, &answered) || answered.SeverityUnlocalized == "FATAL" || answered.SeverityUnlocalized == "PANIC"
+}
+
+// unsent tells the errors with which nothing was sent. The driver's SafeToRetry calls it so as well when a connection is
+// lost behind a batch or a statement without arguments, COMMIT for one: its reader of several results forgets why, and
+// says of the connection that it is closed. No connection that is sent on here was closed before.
+func unsent(err error) bool {
+	var driver interface {
+		error
+		SafeToRetry() bool
+	}
+	return errors.As(err, &driver) && driver.SafeToRetry() && driver.Error() != "conn closed"
 }
 
 func sqlState(err error) string {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -67,7 +66,7 @@ func (s *PGStore) enqueueOwn(ctx context.Context, tasks []*newTask, write func(c
 		err := onConn(ctx, s.pool, func(conn *pgxpool.Conn) error {
 			err := write(ctx, conn.Conn(), tasks)
 			// A connection of the pool that had died unnoticed: nothing was sent. All of them may have, the next is new then.
-			stale = err != nil && conn.Conn().IsClosed() && pgconn.SafeToRetry(err)
+			stale = err != nil && conn.Conn().IsClosed() && unsent(err)
 			return err
 		})
 		if stale && attempt <= int(s.pool.Stat().MaxConns()) && ctx.Err() == nil {
