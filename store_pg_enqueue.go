@@ -43,8 +43,7 @@ func (s *PGStore) enqueue(ctx context.Context, tasks []*newTask) error {
 	}
 	queues := queuesOf(tasks)
 	write, announced := s.insertAll, false
-	if len(queues) > 0 && len(tasks) <= enqueueRows && !anyTagged(tasks) && s.mayFlush(ctx) && s.waker.lead() {
-		defer s.waker.follow()
+	if len(queues) > 0 && len(tasks) <= enqueueRows && !anyTagged(tasks) && s.flushRight.Load() != flushRefused && s.waker.lead() {
 		write = func(ctx context.Context, conn *pgx.Conn, tasks []*newTask) (err error) {
 			announced, err = s.insertAndNotify(ctx, conn, tasks, queues)
 			return err

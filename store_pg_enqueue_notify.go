@@ -5,8 +5,12 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// notifyBriefly is notifyChannel for a transaction that others wait for: its commit gives up where other notifying commits
+// of the instance, of whatever application, stand in the way for long.
+const notifyBriefly = `select set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '50ms', true),
+  pg_notify($1::text, x.payload) from unnest($2::text[]) as x (payload)`
 
 // flushCommits commits what is nothing but a record in the log, and so returns once all that was committed on its
 // connection before is as durable as the session's synchronous_commit asks for.
@@ -22,21 +26,24 @@ const (
 	flushRefused
 )
 
-// mayFlush asks the database until it has answered once.
-func (s *PGStore) mayFlush(ctx context.Context) bool {
+// mayFlush asks the database until it has answered once. Its errors are those of a connection that is gone.
+func (s *PGStore) mayFlush(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	if known := s.flushRight.Load(); known != flushUnknown {
-		return known == flushAllowed
+		return known == flushAllowed, nil
 	}
 	allowed := false
-	if err := onConn(ctx, s.pool, func(conn *pgxpool.Conn) error { return conn.QueryRow(ctx, mayFlushCommits).Scan(&allowed) }); err != nil {
-		return false // the insert will tell
+	if err := conn.QueryRow(ctx, mayFlushCommits).Scan(&allowed); err != nil {
+		if conn.IsClosed() {
+			return false, unsentError{err}
+		}
+		return false, nil // the insert will tell
 	}
 	right := int32(flushRefused)
 	if allowed {
 		right = flushAllowed
 	}
 	s.flushRight.Store(right)
-	return allowed
+	return allowed, nil
 }
 
 // insertAndNotify writes tasks and tells of them in one round trip. The tasks are committed without waiting for the
@@ -44,54 +51,74 @@ func (s *PGStore) mayFlush(ctx context.Context) bool {
 // committed before. NOTIFY locks out other notifying commits, which is short when none of them waits for the disk.
 //
 // It returns once the tasks are durable, or with an error that nothing was committed with unless outcomeUnknown says
-// otherwise. When the server refuses any of it the tasks are inserted plainly, and nobody is told.
+// otherwise. When the server refuses anything but the tasks they are inserted plainly, and nobody is told.
 func (s *PGStore) insertAndNotify(ctx context.Context, conn *pgx.Conn, tasks []*newTask, queues []string) (notified bool, err error) {
+	if allowed, err := s.mayFlush(ctx, conn); err != nil {
+		return false, err
+	} else if !allowed {
+		return false, s.insert(ctx, conn, tasks)
+	}
 	batch := &pgx.Batch{}
 	sql, args := s.insertion(tasks)
 	batch.Queue("begin")
 	batch.Queue(sql, args...)
-	batch.Queue(notifyChannel, s.channel(), queuePayloads(queues))
+	batch.Queue(notifyBriefly, s.channel(), queuePayloads(queues))
 	batch.Queue("commit")
 	batch.Queue(flushCommits)
 	results := conn.SendBatch(ctx, batch)
-	committed, err := readNotifiedInsert(results, tasks)
+	done, err := readNotifiedInsert(results, tasks)
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
 	}
 	switch {
 	case err == nil:
 		return true, nil
-	case outcomeUnknown(err) || conn.IsClosed():
+	case outcomeUnknown(err):
 		return false, err
-	case committed:
-		if _, err := conn.Exec(ctx, flushCommits); err != nil {
+	case done == doneCommit:
+		// They are written: err may not be taken for the database's no, nor for a reason to send them again.
+		if _, again := conn.Exec(ctx, flushCommits); again != nil {
 			s.flushRight.Store(flushUnknown)
-			return true, fmt.Errorf("to wait until the tasks are durable: %v", err) // not as the database's no: they are written
+			return true, fmt.Errorf("to wait until the tasks are durable: %v, then %v", err, again)
 		}
 		return true, nil
-	}
-	if _, err := conn.Exec(ctx, "rollback"); err != nil {
+	case conn.IsClosed():
 		return false, err
+	}
+	// Nothing is committed.
+	if conn.PgConn().TxStatus() != 'I' {
+		if _, rollbackErr := conn.Exec(ctx, "rollback"); rollbackErr != nil {
+			return false, err // the pool gives up the connection
+		}
+	}
+	if done == doneBegin {
+		return false, err // of the tasks themselves, or of who cancelled their insert
 	}
 	return false, s.insert(ctx, conn, tasks)
 }
 
+// How many statements of insertAndNotify the server has done.
+const (
+	doneBegin  = 1
+	doneCommit = 4
+)
+
 // readNotifiedInsert reads the answers up to that of the commit.
-func readNotifiedInsert(results pgx.BatchResults, tasks []*newTask) (committed bool, err error) {
+func readNotifiedInsert(results pgx.BatchResults, tasks []*newTask) (done int, err error) {
 	if _, err := results.Exec(); err != nil {
-		return false, err
+		return 0, err
 	}
 	rows, err := results.Query()
+	if err == nil {
+		err = readInserted(rows, tasks)
+	}
 	if err != nil {
-		return false, err
+		return doneBegin, err
 	}
-	if err := readInserted(rows, tasks); err != nil {
-		return false, err
-	}
-	for range 2 {
+	for done = doneBegin + 1; done < doneCommit; done++ {
 		if _, err := results.Exec(); err != nil {
-			return false, err
+			return done, err
 		}
 	}
-	return true, nil
+	return done, nil
 }

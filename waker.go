@@ -48,7 +48,8 @@ func (w *waker) wake(queues []string) {
 	}
 }
 
-// lead makes the caller the one who sends, if nobody is: he sends hints of his own, and calls follow then.
+// lead makes the caller the one who sends, if nobody is: he is about to send hints of his own, and those of others follow
+// an interval later, whatever keeps him.
 func (w *waker) lead() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,15 +57,8 @@ func (w *waker) lead() bool {
 		return false
 	}
 	w.sending = true
+	time.AfterFunc(wakeInterval, w.run)
 	return true
-}
-
-// follow ends what lead began: what came meanwhile is sent an interval later.
-func (w *waker) follow() {
-	go func() {
-		time.Sleep(wakeInterval)
-		w.run()
-	}()
 }
 
 func (w *waker) run() {

@@ -114,6 +114,27 @@ func TestWakerLater(t *testing.T) {
 	})
 }
 
+// Whoever leads may be kept by a lock, the disk or a dead connection: the hints of others do not wait for him.
+func TestWakerDoesNotWaitForWhoLeads(t *testing.T) {
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		sent := newSentHints()
+		w := newWaker(sent.send)
+		if !w.lead() || w.lead() {
+			t.Error("not one leads")
+		}
+		w.wake([]string{"a"})
+		time.Sleep(7 * time.Millisecond)
+		w.wake([]string{"b"})
+		sent.want(t, "5ms a", "10ms b")
+		if !w.lead() {
+			t.Error("nobody leads any more")
+		}
+		sent.want(t, "5ms a", "10ms b")
+	})
+}
+
 // A timer that runs already is too early for a later call: it gets one that starts when that has fired.
 func TestWakerLaterTrailingEdge(t *testing.T) {
 	t.Parallel()
