@@ -50,11 +50,11 @@ var Mutants = []Mutant{
 	}}, stopAt("before-finish", NoOp), 1},
 	{"a claim counts no attempt", "I5", []edit{
 		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n              started_at", "worker_id = p_worker, claim_token = p_token,\n              started_at"},
-		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n                started_at", "worker_id = p_worker, claim_token = p_token,\n                started_at"},
+		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n                  started_at", "worker_id = p_worker, claim_token = p_token,\n                  started_at"},
 	}, cutAt("claim"), 1},
 	{"a claim is not noted", "I8", []edit{
 		{core, "select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0", "select p_worker, p_token, v_part, array_agg(k.id) from kept k having false"},
-		{core, "select p_worker, p_token, v_part, array_agg(p.id) from picked p having count(*) > 0", "select p_worker, p_token, v_part, array_agg(p.id) from picked p having false"},
+		{core, "values (p_worker, p_token, v_part, v_ids[:v_got])", "select p_worker, p_token, v_part, v_ids where false"},
 	}, killAtRandom, 1},
 	{"what a dead worker began is not counted", "I4", []edit{{
 		core, "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end,", "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end, attempts = t.attempts - 1,",
