@@ -32,10 +32,12 @@ type intake struct {
 	closed    bool
 	target    int // how many may be buffered
 
-	started   int // since measuredAt
+	started   int // since measured
 	measured  time.Time
-	rate      float64 // starts a second
-	meanBytes float64 // of parameters
+	asked     time.Time // when the last claim began
+	starved   time.Time // when the last executor ended
+	rate      float64   // starts a second
+	meanBytes float64   // of parameters
 }
 
 // taskQueue is a queue of tasks in the order they came.
@@ -66,7 +68,8 @@ func (q *taskQueue) pop() *claimedTask {
 }
 
 func newIntake(slots int, spawn func()) *intake {
-	return &intake{slots: slots, spawn: spawn, room: make(chan struct{}, 1), begun: make(chan struct{}, 1), measured: time.Now()}
+	now := time.Now()
+	return &intake{slots: slots, spawn: spawn, room: make(chan struct{}, 1), begun: make(chan struct{}, 1), measured: now, asked: now}
 }
 
 // capacity is how many tasks to claim now, and how many of them may be such as wait for nobody: no more than slots
@@ -75,6 +78,7 @@ func (in *intake) capacity() (limit, firstHand int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.measure()
+	in.asked = time.Now()
 	free := in.slots - in.executors
 	waiting := in.first.len() + in.buffer.len()
 	if waiting > in.target/2 || free+in.target-waiting <= 0 {
@@ -83,20 +87,29 @@ func (in *intake) capacity() (limit, firstHand int) {
 	return free + in.target - waiting, max(free-in.first.len(), 0)
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // measure brings rate and target up to date. The caller holds mu.
 func (in *intake) measure() {
 	now := time.Now()
 	elapsed := now.Sub(in.measured)
-	if elapsed < rateWindow {
-		return
+	rate := float64(in.started) / max(elapsed, rateWindow).Seconds()
+	switch {
+	case elapsed >= rateWindow:
+		in.started, in.measured = 0, now
+	case rate <= in.rate:
+		return // it is too early to say
 	}
-	rate := float64(in.started) / elapsed.Seconds()
 	// It rises at once and falls slowly: the longer the window, the less the past counts.
 	if rate < in.rate {
 		rate = in.rate + min(1, elapsed.Seconds()/bufferAhead.Seconds())*(rate-in.rate)
 	}
 	in.rate = rate
-	in.started, in.measured = 0, now
 	target := min(in.rate*bufferAhead.Seconds(), maxBuffer)
 	if in.meanBytes > 0 {
 		target = min(target, maxBufferBytes/in.meanBytes)
@@ -123,6 +136,9 @@ func (in *intake) put(tasks []*claimedTask) bool {
 		in.meanBytes += (float64(len(task.params)) - in.meanBytes) / 64
 	}
 	if in.executors == 0 && len(tasks) > 0 {
+		// While all slots have waited for this claim there was no rate to measure: a slow claim would make the next one
+		// small, and so on.
+		in.measured = in.measured.Add(now.Sub(later(in.asked, in.starved)))
 		select {
 		case in.begun <- struct{}{}:
 		default:
@@ -157,7 +173,9 @@ func (in *intake) take() *claimedTask {
 	case in.buffer.len() > 0:
 		task = in.buffer.pop()
 	default:
-		in.executors--
+		if in.executors--; in.executors == 0 {
+			in.starved = time.Now()
+		}
 		in.hint()
 		return nil
 	}

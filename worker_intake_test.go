@@ -32,3 +32,44 @@ func TestExhaustedTasksDoNotGetStale(t *testing.T) {
 		}
 	})
 }
+
+// How fast tasks are started is not to be seen while there are none to start: a claim that takes long because the
+// database is busy must not make the next one small.
+func TestASlowClaimDoesNotSlowDownTheNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const slots, perMillisecond = 10, 10
+		in := newIntake(slots, func() {})
+		work := func() {
+			for in.take() != nil {
+				time.Sleep(time.Millisecond / perMillisecond)
+			}
+			for range in.busy() {
+				in.take()
+			}
+		}
+		claim := func(n int) []*claimedTask {
+			tasks := make([]*claimedTask, n)
+			for i := range tasks {
+				tasks[i] = &claimedTask{attempt: 1, maxAttempts: 3}
+			}
+			return tasks
+		}
+		in.put(claim(slots))
+		want := slots + int(bufferAhead/time.Millisecond)*perMillisecond
+		for round := range 5 {
+			work()
+			limit, _ := in.capacity()
+			if round > 1 && (limit < want*9/10 || limit > want*11/10) {
+				t.Errorf("round %d: a claim of %d, want about %d", round, limit, want)
+			}
+			time.Sleep(4 * bufferAhead) // the claim
+			in.put(claim(limit))
+		}
+		work()
+		time.Sleep(4 * bufferAhead) // nothing to do
+		if limit, _ := in.capacity(); limit > want/2 {
+			t.Errorf("after a rest a claim of %d, want less than half of %d", limit, want)
+		}
+	})
+}
