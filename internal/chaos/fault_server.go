@@ -72,6 +72,7 @@ order by random() limit 1`)
 		return errors.New("the server has outlived the death of a backend")
 	}
 	return until(ctx, time.Minute, "the server's recovery", func() (bool, error) {
+		c.db.Reset() // a connection that is not ended yet may still answer
 		n, err := c.count(ctx, "select 1")
 		return err == nil && n == 1, nil
 	})

@@ -40,11 +40,11 @@ var noReaper = edit{core, "perform pg_terminate_backend(l.pid) from", "perform l
 var Mutants = []Mutant{
 	{"a handler's transaction completes by id and state alone", "I2", []edit{{
 		core, "where t.id = p_id and t.slot = 0 and t.status = 'running' and t.claim_token = p_token\n    returning", "where t.id = p_id and t.slot = 0 and t.status = 'running'\n    returning",
-	}, noReaper}, stopAt("before-commit", Write), 1},
+	}, noReaper}, stopAt("before-commit", Write), 6},
 	{"a lost claim does not roll the handler's writes back", "I2", []edit{{
 		core, "if not found then\n    raise exception 'anchor: the claim on task % is lost', p_id using errcode = 'AN001';\n  end if;\n  if v_tag is not null then\n    delete from {schema}.anchor_unique_tags u where u.tag = v_tag and u.task_id = p_id and u.while_live;\n  end if;\nend\n$$;\n\n-- Locks one claim",
 		"if v_tag is not null then\n    delete from {schema}.anchor_unique_tags u where u.tag = v_tag and u.task_id = p_id and u.while_live;\n  end if;\nend\n$$;\n\n-- Locks one claim",
-	}, noReaper}, stopAt("before-commit", Write), 1},
+	}, noReaper}, stopAt("before-commit", Write), 6},
 	{"a batch is completed by id and state alone", "I2", []edit{{
 		core, "t.status <> 'pending' and t.claim_token = c.token\n    returning t.id, t.unique_tag)", "t.status <> 'pending'\n    returning t.id, t.unique_tag)",
 	}}, stopAt("before-finish", NoOp), 1},
@@ -238,7 +238,8 @@ func lateTick(ctx context.Context, s *Suite, _ int, t *tally) error {
 	})
 }
 
-// stopAt is a worker that is stopped at a point, and wakes while its tasks run elsewhere.
+// stopAt is a worker that is stopped at a point, and wakes while its tasks run elsewhere. Not every one that wakes gets as far as
+// to commit before it is told, so some mutants need several.
 func stopAt(point string, deeds ...Deed) func(ctx context.Context, s *Suite, n int, t *tally) error {
 	return func(ctx context.Context, s *Suite, n int, t *tally) error {
 		return s.split(ctx, n, 1, func(ctx context.Context, _ int) error {
