@@ -62,17 +62,18 @@ func (r *planRig) fillAtRandom() {
 		select 'a', 'q0', 5, '{}', now() - random() * interval '1 day' from generate_series(1, 20000)`)
 }
 
-// claimPlans claims up to limit tasks and returns the plans of the statements that read the hot tasks. floors asks for
-// a claim from where the last one ended instead of a sweep.
-func (r *planRig) claimPlans(limit int, floors bool) []string {
-	r.t.Helper()
-	const sweep = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0, null, null, null, null, null)`
-	const floor = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, '{q0,q1}', '', 0, '-infinity', 0,
+// These are claims of all queues from the beginning, of two from where the last one ended, and of all up to there and on.
+const (
+	planOfSweep  = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0, null, null, null, null, null)`
+	planOfFloors = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, '{q0,q1}', '', 0, '-infinity', 0,
 		'{1,2,3}', '{0,0}', '{2020-01-01,2020-01-01}', '{0,0}', '{f,f}')`
-	statement := sweep
-	if floors {
-		statement = floor
-	}
+	planOfHeads = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0,
+		'{1,2,3}', '{0,0}', array[now() - interval '1 ms', now() - interval '1 ms'], '{0,0}', '{f,f}', null, '{q0,q1}', true)`
+)
+
+// claimPlans claims up to limit tasks and returns the plans of the statements that read the hot tasks.
+func (r *planRig) claimPlans(limit int, statement string) []string {
+	r.t.Helper()
 	tx, err := r.conn.Begin(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
@@ -94,6 +95,9 @@ func (r *planRig) claimPlans(limit int, floors bool) []string {
 
 var anotherWay = regexp.MustCompile(`Seq Scan on anchor_tasks|Bitmap|Sort|Hash|Merge Join|using anchor_tasks_hot_pkey|using anchor_tasks_running`)
 
+// timeFiltered is a scan of the ready index that reads on where the time is over.
+var timeFiltered = regexp.MustCompile(`using anchor_tasks_ready[^\n]*\n\s+Index Cond[^\n]*\n\s+Filter:[^\n]*next_run[^\n]*`)
+
 // planFault says what is wrong with the plans of a claim, "" when it is the ordered scan of the ready index.
 func planFault(plans []string) string {
 	if len(plans) == 0 {
@@ -110,6 +114,9 @@ func planFault(plans []string) string {
 		if found := anotherWay.FindString(nodes); found != "" {
 			return fmt.Sprintf("%q in the plan\n%s", found, plan)
 		}
+		if found := timeFiltered.FindString(nodes); found != "" {
+			return fmt.Sprintf("the scan has no end, it is %q that tells, in the plan\n%s", found, plan)
+		}
 		// What was read in the order of the index is claimed by its place.
 		if !strings.Contains(nodes, "using anchor_tasks_ready on anchor_tasks_hot") && !strings.Contains(nodes, "Tid Scan on anchor_tasks_hot") {
 			return "the ready index is not used in the plan\n" + plan
@@ -123,10 +130,10 @@ func planFault(plans []string) string {
 
 func (r *planRig) checkPlans(t *testing.T, what string) {
 	t.Helper()
-	for _, floors := range []bool{false, true} {
+	for _, statement := range []string{planOfSweep, planOfFloors, planOfHeads} {
 		for _, limit := range []int{1, 1000, 5000} {
-			if fault := planFault(r.claimPlans(limit, floors)); fault != "" {
-				t.Errorf("%s, floors %t, limit %d: %s", what, floors, limit, fault)
+			if fault := planFault(r.claimPlans(limit, statement)); fault != "" {
+				t.Errorf("%s, limit %d, %s: %s", what, limit, statement, fault)
 			}
 		}
 	}
@@ -136,7 +143,7 @@ func TestClaimIsAnOrderedScanOfTheReadyIndexWhateverTheStatistics(t *testing.T) 
 	t.Parallel()
 	rig := newPlanRig(t)
 	// A sweep of an empty table finds no queue to update.
-	if fault := planFault(rig.claimPlans(1000, true)); fault != "" {
+	if fault := planFault(rig.claimPlans(1000, planOfFloors)); fault != "" {
 		t.Errorf("empty: %s", fault)
 	}
 	rig.fill(1)
@@ -179,7 +186,7 @@ func TestPlanOfAClaimDependsOnStatisticsWithoutItsSettings(t *testing.T) {
 	rig.exec("alter function " + signature + " reset all")
 	rig.fillAtRandom()
 	rig.exec("analyze anchor_tasks_hot")
-	if fault := planFault(rig.claimPlans(5000, false)) + planFault(rig.claimPlans(5000, true)); fault == "" {
+	if fault := planFault(rig.claimPlans(5000, planOfSweep)) + planFault(rig.claimPlans(5000, planOfFloors)); fault == "" {
 		t.Error("the plan is an ordered index scan even without the planner settings: the check shows nothing")
 	}
 }

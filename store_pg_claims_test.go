@@ -3,6 +3,7 @@ package anchor
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -304,5 +305,89 @@ func TestASweepPassesWhatOthersAreClaiming(t *testing.T) {
 		if task.id != ids[150+i] {
 			t.Fatalf("task %d of the claim is %d, want %d", i, task.id, ids[150+i])
 		}
+	}
+}
+
+// Large claims of one lane take turns, so that none passes what others are claiming. One that comes to no end, because its
+// process is stopped, holds up another for a moment only.
+func TestLargeClaimsTakeTurns(t *testing.T) {
+	t.Parallel()
+	r := newClaimRig(t)
+	ids := r.enqueued(2000)
+	begin := func() pgx.Tx {
+		tx, err := r.connect().Begin(t.Context())
+		must(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+		return tx
+	}
+	s := r.session()
+	claim := func(what string, tx pgx.Tx, limit int, want []int64, wantTurn, wantCrowded bool) {
+		t.Helper()
+		var floors claimFloors
+		look, _ := floors.next(claimRequest{limit: limit, hinted: []string{"default"}}, time.Now())
+		// A look that goes on where another has ended.
+		look.heads, look.starts, look.priorities, look.ids, look.careful = false, []int32{1, 2}, []int32{0}, []int64{0}, []bool{false}
+		look.nextRuns = []time.Time{time.Unix(0, 0)}
+		found, err := s.readClaim(t.Context(), tx, s.id(), newToken(), claimRequest{names: []string{"Claimed"}, firstHand: limit}, look, nil)
+		must(t, err)
+		if found.crowded != wantCrowded {
+			t.Errorf("%s has waited in vain: %t, want %t", what, found.crowded, wantCrowded)
+		}
+		var got []int64
+		for _, task := range found.tasks {
+			got = append(got, task.id)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s claimed (-want +got):\n%s", what, diff)
+		}
+		var turn bool
+		must(t, tx.QueryRow(t.Context(), `select exists (select from pg_locks
+			where locktype = 'advisory' and classid = 1634624364 and granted and pid = pg_backend_pid())`).Scan(&turn))
+		if turn != wantTurn {
+			t.Errorf("%s has its turn: %t, want %t", what, turn, wantTurn)
+		}
+	}
+	first := begin()
+	claim("the first", first, 500, ids[:500], true, false)
+	claim("one that waited for the first in vain", begin(), 500, ids[500:1000], false, true)
+	claim("a small one", begin(), 100, ids[1000:1100], false, false)
+	must(t, first.Commit(t.Context()))
+	claim("one behind the first", begin(), 500, ids[1100:1600], true, false)
+}
+
+// A look from the beginning of a lane takes what came to stand before the floor, and goes on behind it.
+func TestALookFromTheBeginningGoesOnAtTheFloor(t *testing.T) {
+	t.Parallel()
+	for _, late := range []int{0, 2, 500, 700} {
+		t.Run(strconv.Itoa(late), func(t *testing.T) {
+			t.Parallel()
+			r := newClaimRig(t)
+			ids := r.enqueued(2000)
+			s := r.session()
+			claim := func(req claimRequest) (got []int64) {
+				t.Helper()
+				req.names, req.limit, req.firstHand = []string{"Claimed"}, 500, 500
+				claimed, err := s.claim(t.Context(), req)
+				must(t, err)
+				for _, task := range claimed.tasks {
+					got = append(got, task.id)
+				}
+				return got
+			}
+			if diff := cmp.Diff(ids[:500], claim(claimRequest{hinted: []string{"default"}})); diff != "" {
+				t.Fatalf("claimed first (-want +got):\n%s", diff)
+			}
+			first := len(ids) - late // of those that come to stand before the others
+			r.exec("update anchor_tasks set next_run = next_run - interval '1 hour' where id >= $1", ids[500]+int64(first-500))
+			want := slices.Concat(ids[first:], ids[500:first])
+			s.floors.nextHead = time.Time{}
+			got := claim(claimRequest{sweep: true})
+			for range 2 {
+				got = append(got, claim(claimRequest{})...)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("claimed then (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

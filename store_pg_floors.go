@@ -17,6 +17,10 @@ const (
 	// heldPause is the least time between looks at tasks that others hold for a moment.
 	heldPause = 20 * time.Millisecond
 
+	// crowdedPause is for how long claims do not wait for their turn when one has waited in vain, a tenth of that: whose has it
+	// may be stopped.
+	crowdedPause = 2 * time.Second
+
 	// maxLookQueues bounds the queues of one look.
 	maxLookQueues = 100
 	// maxFloors bounds what is remembered.
@@ -41,6 +45,8 @@ type claimFloors struct {
 	from     laneAt // where the sweep goes on
 	nextHead time.Time
 	limit    int // of tasks where many turned out to be for free slots only; 0: none
+
+	patient time.Time // from when claims wait for their turn again
 }
 
 type lane struct {
@@ -78,6 +84,9 @@ const (
 	laneRead    laneState = "read"    // to its end
 	laneLeft    laneState = "left"    // there is more to claim
 	laneStopped laneState = "stopped" // there may be more; enough was read
+
+	// laneCrowded is of no lane: the claim has waited for its turn in vain.
+	laneCrowded laneState = "crowded"
 )
 
 type laneReport struct {
@@ -92,14 +101,17 @@ type claimLook struct {
 	limit  int
 	heads  bool // from the beginning of each lane
 	sweep  bool // of all queues, in order of their names
+	wait   bool // for its turn at a lane
 	queues []string
 	from   laneAt
 
-	starts     []int32
-	priorities []int32
-	nextRuns   []time.Time
-	ids        []int64
-	careful    []bool
+	// The floors of floorQueues: a look from the beginning of a lane reads up to its floor with care, and on from there.
+	floorQueues []string
+	starts      []int32
+	priorities  []int32
+	nextRuns    []time.Time
+	ids         []int64
+	careful     []bool
 }
 
 // next is the next look, nil when there is nothing to look at; again says then how soon there will be, 0 for not.
@@ -130,26 +142,36 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 			at, _ := slices.BinarySearch(look.queues, f.from.queue)
 			look.queues = slices.Compact(look.queues[at:])
 		}
+		f.complete(look, f.hot, now)
 		return look, 0
 	case heads && len(f.behind) > 0:
-		return &claimLook{limit: limit, heads: true, queues: slices.Clone(f.behind[:min(len(f.behind), maxLookQueues)])}, 0
+		look = &claimLook{limit: limit, heads: true, queues: slices.Clone(f.behind[:min(len(f.behind), maxLookQueues)])}
+		f.complete(look, look.queues, now)
+		return look, 0
 	case len(f.hot) > 0:
 		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
-		look.starts = append(look.starts, 1)
-		for _, queue := range look.queues {
-			for _, known := range f.floors[queue] {
-				look.priorities = append(look.priorities, int32(known.priority))
-				look.nextRuns = append(look.nextRuns, known.at.nextRun)
-				look.ids = append(look.ids, known.at.id)
-				look.careful = append(look.careful, known.careful)
-			}
-			look.starts = append(look.starts, int32(len(look.priorities)+1))
-		}
+		f.complete(look, look.queues, now)
 		return look, 0
 	case f.sweeping || len(f.behind) > 0:
 		return nil, max(f.nextHead.Sub(now), time.Microsecond)
 	}
 	return nil, 0
+}
+
+// complete gives a look the floors of queues, of the first of them if they are many.
+func (f *claimFloors) complete(look *claimLook, queues []string, now time.Time) {
+	look.wait = !now.Before(f.patient)
+	look.floorQueues = slices.Clone(queues[:min(len(queues), maxLookQueues)])
+	look.starts = append(look.starts, 1)
+	for _, queue := range look.floorQueues {
+		for _, known := range f.floors[queue] {
+			look.priorities = append(look.priorities, int32(known.priority))
+			look.nextRuns = append(look.nextRuns, known.at.nextRun)
+			look.ids = append(look.ids, known.at.id)
+			look.careful = append(look.careful, known.careful)
+		}
+		look.starts = append(look.starts, int32(len(look.priorities)+1))
+	}
 }
 
 // looked takes in what a look has found. more says that tasks were left that could be claimed, again how soon to look
@@ -158,6 +180,9 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	if look.heads {
 		f.nextHead = now.Add(min(max(headShare*now.Sub(began), minHeadPause), maxHeadPause))
 		f.swept = look.sweep
+	}
+	if found.crowded {
+		f.patient = now.Add(crowdedPause)
 	}
 	for _, task := range found.tasks {
 		f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
@@ -252,7 +277,7 @@ func (f *claimFloors) adapt(look *claimLook, got int, cut bool) {
 
 // failed makes the next look a careful one: perhaps this one met too many tasks of others.
 func (f *claimFloors) failed(look *claimLook) {
-	for _, queue := range look.queues {
+	for _, queue := range look.floorQueues {
 		for i := range f.floors[queue] {
 			f.floors[queue][i].careful = true
 		}

@@ -89,6 +89,57 @@ func TestABacklogOfOthersIsNotReadForEver(t *testing.T) {
 	t.Error("the looks never come to rest")
 }
 
+// A look from the beginning knows where to end its careful part.
+func TestLooksFromTheBeginningKnowTheFloors(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{hinted: []string{"q"}}), time.Millisecond, report("q", laneRead, 50))
+	l.now = l.now.Add(time.Second)
+	hinted := claimRequest{hinted: []string{"q"}}
+	for _, req := range []claimRequest{hinted, {hinted: []string{"q"}, sweep: true}} {
+		look := l.next(req)
+		if look == nil || !look.heads || look.sweep != req.sweep || !slices.Equal(look.floorQueues, []string{"q"}) || !slices.Equal(look.ids, []int64{50}) {
+			t.Errorf("the look is %+v, want one from the beginning with the floor of q", look)
+		}
+	}
+}
+
+// A look that failed is not repeated as it was: perhaps it met too many tasks of others behind a floor.
+func TestASweepThatFailedIsCarefulNextTime(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{hinted: []string{"q"}}), time.Millisecond, report("q", laneLeft, 50))
+	l.now = l.now.Add(time.Second)
+	look := l.next(claimRequest{sweep: true})
+	if !look.sweep || !slices.Equal(look.careful, []bool{false}) {
+		t.Fatalf("the look is %+v, want a sweep with the floor of q", look)
+	}
+	l.floors.failed(look)
+	if look := l.next(claimRequest{}); !look.sweep || !slices.Equal(look.careful, []bool{true}) {
+		t.Errorf("the look behind the one that failed is %+v", look)
+	}
+}
+
+// Who has waited for its turn in vain does not do so again at once.
+func TestACrowdedLaneIsNotWaitedForAgain(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	req := claimRequest{hinted: []string{"q"}}
+	look := l.next(req)
+	if !look.wait {
+		t.Error("the first look does not wait for its turn")
+	}
+	l.floors.looked(look, claimFound{crowded: true}, l.now, l.now)
+	l.now = l.now.Add(crowdedPause - time.Millisecond)
+	if l.next(req).wait {
+		t.Error("the next look waits too")
+	}
+	l.now = l.now.Add(time.Millisecond)
+	if !l.next(req).wait {
+		t.Errorf("no look waits after %v", crowdedPause)
+	}
+}
+
 // Where tasks were left is where the next look begins, carefully if that is behind what was read before.
 func TestFloorsMoveToWhatWasLeft(t *testing.T) {
 	t.Parallel()

@@ -148,23 +148,57 @@ begin
 end
 $$;
 
+-- The transactions that write at the moment, as a row's xmax tells of them.
+create function {schema}.anchor_in_flight() returns xid[]
+language sql
+as $$
+  select array(select x::xid from pg_snapshot_xip(pg_current_snapshot()) as x)
+$$;
+
+-- Waits for a claim's turn at a lane, if p_wait, but not for long: who has it may be stopped. It ends with the caller's
+-- transaction.
+create function {schema}.anchor_turn(p_lane text, p_wait boolean) returns boolean
+language plpgsql
+set lock_timeout = '200ms'
+as $$
+declare
+  v_key integer := hashtext('{schema}.' || p_lane);
+begin
+  if pg_try_advisory_xact_lock(1634624364, v_key) then
+    return true;
+  elsif p_wait then
+    perform pg_advisory_xact_lock(1634624364, v_key);
+  end if;
+  return p_wait;
+exception when lock_not_available then
+  return false;
+end
+$$;
+
 -- Claims up to p_limit ready tasks: of p_queues in that order, or of every queue in order of name; in a queue by
 -- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
 -- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
+-- p_heads asks to read from the beginning in any case: a large claim does that up to the lane's floor, now of
+-- p_floor_queues[i], and reads on from there.
 -- It goes on at p_from_queue and so on where an earlier call stopped; '' is from the beginning. At most p_first_hand of
 -- the tasks were tried before or have one attempt only, and those of a lane take p_bytes at most (as stored, but for the
--- first of a lane): the first that is too many ends its lane. p_walk bounds what is read from beginnings and careful
--- floors, where any number of running tasks may be. What was noted of the claims p_settled is deleted.
+-- first of a lane, and for each part of it that is read): the first that is too many ends its lane. p_walk bounds what is
+-- read from beginnings and careful floors, where any number of running tasks may be. What was noted of the claims p_settled
+-- is deleted.
+--
+-- Large claims do not meet: they take turns at a lane, unless p_wait is false and it is not theirs at once, and pass by
+-- xmax what others have just taken. (SKIP LOCKED alone passes as well, for two locks of the lock manager a row.)
 --
 -- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
+-- 'crowded' says that a turn was waited for in vain.
 --
 -- The planner has one choice, the ordered scan of anchor_tasks_ready, so that the plan depends on no statistics.
 create function {schema}.anchor_claim(
   p_worker uuid, p_token bigint, p_names text[], p_limit integer, p_first_hand integer, p_bytes bigint, p_walk integer, p_queues text[],
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
   p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
-  p_settled bigint[] default null)
+  p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -177,13 +211,18 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_left integer := p_limit;
+  v_heads boolean := p_heads or p_floor_starts is null;
   v_first_hand integer := p_first_hand;
   v_walk integer := p_walk;
   v_part integer := 0;
   v_paused text[];
+  v_large boolean := p_limit >= 500;
+  v_in_flight xid[] := '{}';
+  v_asked boolean := false; -- for its turn
   v_turn integer := 0;
-  v_floor integer := 1;
-  v_floor_end integer := 0;
+  v_place integer;
+  v_floor integer;
+  v_floor_end integer;
   v_queue text := '';
   v_priority integer;
   v_lane smallint;
@@ -191,11 +230,15 @@ declare
   v_next_run timestamptz;
   v_id bigint;
   v_careful boolean;
+  v_bounded boolean;
+  v_to_next_run timestamptz;
+  v_to_id bigint;
   v_want integer;
   v_got integer;
   v_seen integer;
   v_end_next_run timestamptz;
   v_end_id bigint;
+  v_more boolean;
   v_candidates integer;
   v_picked integer;
   v_turned integer;
@@ -205,24 +248,23 @@ declare
   v_ids bigint[];
 begin
   -- Its row stays until this is committed: nobody looks for the tasks of a worker that has none.
-  perform from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null for key share;
+  select array(select q.name from {schema}.anchor_queues q where q.paused) into v_paused
+    from {schema}.anchor_workers w where w.id = p_worker and w.lease_until > v_now and w.taken_back_at is null for key share of w;
   if not found then
     raise exception 'anchor: the lease of this worker is over' using errcode = 'AN001';
   end if;
   if cardinality(p_settled) > 0 then
     perform {schema}.anchor_forget_claims(p_worker, p_settled);
   end if;
-  select array_agg(q.name) into v_paused from {schema}.anchor_queues q where q.paused;
+  if v_large then
+    v_in_flight := {schema}.anchor_in_flight();
+  end if;
   <<lanes>>
   while v_left > 0 loop
     v_turn := v_turn + 1;
     if p_queues is not null then
       exit when v_turn > cardinality(p_queues);
       v_queue := p_queues[v_turn];
-      if p_floor_starts is not null then
-        v_floor := p_floor_starts[v_turn];
-        v_floor_end := p_floor_starts[v_turn + 1] - 1;
-      end if;
     else
       if v_turn = 1 and p_from_queue <> '' then
         v_queue := p_from_queue;
@@ -240,6 +282,9 @@ begin
       return next;
       exit lanes;
     end if;
+    v_place := case when v_heads then array_position(p_floor_queues, v_queue) else v_turn end;
+    v_floor := coalesce(p_floor_starts[v_place], 1);
+    v_floor_end := coalesce(p_floor_starts[v_place + 1], 1) - 1;
     v_priority := case when v_queue = p_from_queue then p_from_priority - 1 else -32768 end;
     while v_left > 0 loop
       while v_floor <= v_floor_end and p_floor_priorities[v_floor] <= v_priority loop
@@ -249,10 +294,11 @@ begin
       -- A look at a lane costs as much as fifty rows of it.
       v_walk := v_walk - 50;
       select t.priority, t.next_run, t.id into v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
-        where t.queue = v_queue and t.priority > v_priority and t.priority < v_known
+        where t.queue = v_queue and t.priority > v_priority and t.priority < case when v_heads then 32768 else v_known end
         order by t.queue, t.priority, t.next_run, t.id limit 1;
+      v_careful := true;
+      v_bounded := false;
       if found then
-        v_careful := true;
         v_priority := v_lane;
         if v_queue = p_from_queue and v_priority = p_from_priority and (v_next_run, v_id) < (p_from_next_run, p_from_id) then
           v_next_run := p_from_next_run;
@@ -264,7 +310,14 @@ begin
           exit lanes;
         end if;
         continue when v_next_run > v_now;
-      elsif v_known < 32768 then
+        while v_floor <= v_floor_end and p_floor_priorities[v_floor] < v_priority loop
+          v_floor := v_floor + 1;
+        end loop;
+        if v_large and v_floor <= v_floor_end and p_floor_priorities[v_floor] = v_priority and not p_floor_careful[v_floor] then
+          v_bounded := true;
+          v_careful := (v_next_run, v_id) < (p_floor_next_runs[v_floor], p_floor_ids[v_floor]);
+        end if;
+      elsif v_known < 32768 and not v_heads then
         v_priority := v_known;
         v_next_run := p_floor_next_runs[v_floor];
         v_id := p_floor_ids[v_floor];
@@ -274,63 +327,18 @@ begin
       end if;
       queue := v_queue;
       priority := v_priority;
-      if not v_careful then
-        v_want := v_left;
-        v_part := v_part + 1;
-        return query
-          with picked as materialized (
-            select t.ctid as place, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
-            from {schema}.anchor_tasks_hot t
-            where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
-              and t.name = any (p_names)
-            order by t.queue, t.priority, t.next_run, t.id
-            limit v_want
-            for update skip locked),
-          kept as materialized (
-            select c.place, c.id from (
-              select p.place, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
-              from picked p window so_far as (rows unbounded preceding)) c
-            where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1)),
-          noted as (
-            insert into {schema}.anchor_claims (worker_id, token, part, ids)
-            select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0)
-          update {schema}.anchor_tasks_hot t
-          set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
-              started_at = v_now, updated_at = v_now
-          from kept
-          where t.ctid = kept.place
-          returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
-            t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
-        get diagnostics v_got = row_count;
-        v_left := v_left - v_got;
-        v_first_hand := greatest(v_first_hand - v_got, 0);
-        lane := 'left'; next_run := null; id := null;
-        if v_got < v_want then
-          perform from {schema}.anchor_tasks_hot t
-            where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now and t.name = any (p_names)
-            order by t.queue, t.priority, t.next_run, t.id limit 1;
-          if not found then
-            -- What is still there runs, or has names that this worker has no handlers for: the next look need not pass it again.
-            lane := 'read';
-            select t.next_run, t.id into next_run, id from {schema}.anchor_tasks_hot t
-              where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
-              order by t.queue desc, t.priority desc, t.next_run desc, t.id desc limit 1;
-          end if;
-        end if;
-        return next;
-        continue;
-      end if;
+      v_to_next_run := case when v_bounded then p_floor_next_runs[v_floor] else v_now end;
+      v_to_id := case when v_bounded then p_floor_ids[v_floor] else 9223372036854775807 end;
       lane := null;
-      while lane is null loop
+      while v_careful and lane is null loop
         v_want := greatest(least(4 * v_left + 1000, v_walk), 1);
         select count(*), max(r.next_run), (array_agg(r.id))[count(*)], array_agg(r.place) filter (where r.ours)
           into v_seen, v_end_next_run, v_end_id, v_places
           from (
-            select t.ctid as place, t.next_run, t.id, t.status = 'pending' and t.name = any (p_names) as ours
+            select t.ctid as place, t.next_run, t.id, t.status = 'pending' and t.name = any (p_names) and (t.xmax = '0' or t.xmax <> all (v_in_flight)) as ours
             from {schema}.anchor_tasks_hot t
-            where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+            where t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and (t.next_run, t.id) < (v_to_next_run, v_to_id)
             order by t.queue, t.priority, t.next_run, t.id
             limit v_want) r;
         v_walk := v_walk - v_seen;
@@ -377,14 +385,86 @@ begin
             v_next_run := v_end_next_run;
             v_id := v_end_id;
           end if;
+          if v_seen < v_want and v_bounded then
+            v_careful := false;
+            exit;
+          end if;
           lane := case when v_seen < v_want then 'read' when v_left <= 0 then 'left' when v_walk <= 0 then 'stopped' end;
         end if;
         next_run := v_next_run;
         id := v_id;
         v_id := v_id + 1;
       end loop;
+      if lane is null and v_left = 0 then
+        lane := 'left'; next_run := null; id := null;
+      end if;
+      if lane is not null then
+        return next;
+        exit lanes when lane = 'stopped';
+        continue;
+      end if;
+      if v_bounded then
+        v_next_run := v_to_next_run;
+        v_id := v_to_id;
+      end if;
+      v_want := v_left;
+      v_part := v_part + 1;
+      -- A claim waits for one turn, so that no two wait for each other; and where it would not see what was done meanwhile, for none.
+      if v_want >= 500 and not v_asked and current_setting('transaction_isolation') = 'read committed' then
+        v_asked := true;
+        if not {schema}.anchor_turn(v_queue || ' ' || v_priority, p_wait) and p_wait then
+          lane := 'crowded';
+          return next;
+        end if;
+        v_in_flight := {schema}.anchor_in_flight();
+      end if;
+      return query
+        with picked as materialized (
+          select t.ctid as place, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+          from {schema}.anchor_tasks_hot t
+          where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+            and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+            and t.name = any (p_names) and (t.xmax = '0' or t.xmax <> all (v_in_flight))
+          order by t.queue, t.priority, t.next_run, t.id
+          limit v_want
+          for update skip locked),
+        kept as materialized (
+          select c.place, c.id from (
+            select p.place, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
+            from picked p window so_far as (rows unbounded preceding)) c
+          where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1)),
+        noted as (
+          insert into {schema}.anchor_claims (worker_id, token, part, ids)
+          select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0)
+        update {schema}.anchor_tasks_hot t
+        set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
+            started_at = v_now, updated_at = v_now
+        from kept
+        where t.ctid = kept.place
+        returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
+          t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
+      get diagnostics v_got = row_count;
+      v_left := v_left - v_got;
+      v_first_hand := greatest(v_first_hand - v_got, 0);
+      lane := 'left'; next_run := null; id := null;
+      if v_got < v_want then
+        select r.next_run, r.id, exists (
+            select from {schema}.anchor_tasks_hot t
+            where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now and t.name = any (p_names)
+            order by t.queue, t.priority, t.next_run, t.id) -- others are just claiming it
+          into v_end_next_run, v_end_id, v_more
+          from (
+            select t.next_run, t.id from {schema}.anchor_tasks_hot t
+            where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+            order by t.queue desc, t.priority desc, t.next_run desc, t.id desc limit 1) r;
+        if not coalesce(v_more, false) or v_heads and v_got = 0 and v_first_hand > 0 then
+          -- What is still there runs, has names that this worker has no handlers for, or, as this look is repeated, is held by
+          -- others: the next one need not pass it again.
+          lane := 'read'; next_run := v_end_next_run; id := v_end_id;
+        end if;
+      end if;
       return next;
-      exit lanes when lane = 'stopped';
     end loop;
   end loop;
 end

@@ -49,7 +49,7 @@ var Mutants = []Mutant{
 		core, "t.status <> 'pending' and t.claim_token = c.token\n    returning t.id, t.unique_tag)", "t.status <> 'pending'\n    returning t.id, t.unique_tag)",
 	}}, stopAt("before-finish", NoOp), 1},
 	{"a claim counts no attempt", "I5", []edit{
-		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n              started_at", "worker_id = p_worker, claim_token = p_token,\n              started_at"},
+		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n            started_at", "worker_id = p_worker, claim_token = p_token,\n            started_at"},
 		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n                  started_at", "worker_id = p_worker, claim_token = p_token,\n                  started_at"},
 	}, cutAt("claim"), 1},
 	{"a claim is not noted", "I8", []edit{
