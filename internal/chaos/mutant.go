@@ -55,7 +55,7 @@ var Mutants = []Mutant{
 	{"a claim is not noted", "I8", []edit{
 		{core, "select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0", "select p_worker, p_token, v_part, array_agg(k.id) from kept k having false"},
 		{core, "values (p_worker, p_token, v_part, v_ids[:v_got])", "select p_worker, p_token, v_part, v_ids where false"},
-	}, killAtRandom, 1},
+	}, killAtRandom, 4},
 	{"what a dead worker began is not counted", "I4", []edit{{
 		core, "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end,", "next_run = case when x.cancel or x.exhausted then t.next_run else v_now end, attempts = t.attempts - 1,",
 	}}, takeBackOnce, 1},
