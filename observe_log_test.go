@@ -52,7 +52,7 @@ func TestSecretsReachNeitherLogNorMetrics(t *testing.T) {
 			<-over
 		}
 		return nil
-	}, WithRetryPolicy("1ms", 2), WithTimeout("100ms")).OnFailed(func(_ context.Context, _ pgx.Tx, failure Failure, p *canaryParams) error {
+	}, WithRetryPolicy("1ms", 2), WithTimeout("1s")).OnFailed(func(_ context.Context, _ pgx.Tx, failure Failure, p *canaryParams) error {
 		if strings.HasPrefix(p.How, "panic") {
 			panic(failure.Err)
 		}

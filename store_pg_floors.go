@@ -21,6 +21,10 @@ const (
 	// may be stopped.
 	crowdedPause = 2 * time.Second
 
+	// largeClaim is from how many tasks on a claim takes care not to meet others, as anchor_claim has it. What that needs would
+	// cost a small one more than it saves.
+	largeClaim = 500
+
 	// maxLookQueues bounds the queues of one look.
 	maxLookQueues = 100
 	// maxFloors bounds what is remembered.
@@ -142,11 +146,15 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 			at, _ := slices.BinarySearch(look.queues, f.from.queue)
 			look.queues = slices.Compact(look.queues[at:])
 		}
-		f.complete(look, f.hot, now)
+		if limit >= largeClaim {
+			f.complete(look, f.hot, now)
+		}
 		return look, 0
 	case heads && len(f.behind) > 0:
 		look = &claimLook{limit: limit, heads: true, queues: slices.Clone(f.behind[:min(len(f.behind), maxLookQueues)])}
-		f.complete(look, look.queues, now)
+		if limit >= largeClaim {
+			f.complete(look, look.queues, now)
+		}
 		return look, 0
 	case len(f.hot) > 0:
 		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
@@ -277,7 +285,7 @@ func (f *claimFloors) adapt(look *claimLook, got int, cut bool) {
 
 // failed makes the next look a careful one: perhaps this one met too many tasks of others.
 func (f *claimFloors) failed(look *claimLook) {
-	for _, queue := range look.floorQueues {
+	for _, queue := range slices.Concat(look.queues, look.floorQueues) {
 		for i := range f.floors[queue] {
 			f.floors[queue][i].careful = true
 		}

@@ -17,7 +17,9 @@ func newLooking(t *testing.T) *looking { return &looking{t: t, now: time.Unix(1_
 
 func (l *looking) next(req claimRequest) *claimLook {
 	l.t.Helper()
-	req.limit, req.firstHand = 100, 100
+	if req.limit == 0 {
+		req.limit, req.firstHand = 100, 100
+	}
 	look, _ := l.floors.next(req, l.now)
 	return look
 }
@@ -89,18 +91,20 @@ func TestABacklogOfOthersIsNotReadForEver(t *testing.T) {
 	t.Error("the looks never come to rest")
 }
 
-// A look from the beginning knows where to end its careful part.
+// A large look from the beginning knows where to end its careful part.
 func TestLooksFromTheBeginningKnowTheFloors(t *testing.T) {
 	t.Parallel()
 	l := newLooking(t)
 	l.took(l.next(claimRequest{hinted: []string{"q"}}), time.Millisecond, report("q", laneRead, 50))
 	l.now = l.now.Add(time.Second)
-	hinted := claimRequest{hinted: []string{"q"}}
-	for _, req := range []claimRequest{hinted, {hinted: []string{"q"}, sweep: true}} {
-		look := l.next(req)
-		if look == nil || !look.heads || look.sweep != req.sweep || !slices.Equal(look.floorQueues, []string{"q"}) || !slices.Equal(look.ids, []int64{50}) {
+	for _, sweep := range []bool{false, true} {
+		look := l.next(claimRequest{hinted: []string{"q"}, sweep: sweep, limit: largeClaim})
+		if look == nil || !look.heads || look.sweep != sweep || !slices.Equal(look.floorQueues, []string{"q"}) || !slices.Equal(look.ids, []int64{50}) {
 			t.Errorf("the look is %+v, want one from the beginning with the floor of q", look)
 		}
+	}
+	if look := l.next(claimRequest{hinted: []string{"q"}, sweep: true, limit: largeClaim - 1}); !look.heads || look.floorQueues != nil {
+		t.Errorf("the small look is %+v, want one from the beginning without a floor", look)
 	}
 }
 
@@ -110,12 +114,12 @@ func TestASweepThatFailedIsCarefulNextTime(t *testing.T) {
 	l := newLooking(t)
 	l.took(l.next(claimRequest{hinted: []string{"q"}}), time.Millisecond, report("q", laneLeft, 50))
 	l.now = l.now.Add(time.Second)
-	look := l.next(claimRequest{sweep: true})
+	look := l.next(claimRequest{sweep: true, limit: largeClaim})
 	if !look.sweep || !slices.Equal(look.careful, []bool{false}) {
 		t.Fatalf("the look is %+v, want a sweep with the floor of q", look)
 	}
 	l.floors.failed(look)
-	if look := l.next(claimRequest{}); !look.sweep || !slices.Equal(look.careful, []bool{true}) {
+	if look := l.next(claimRequest{limit: largeClaim}); !look.sweep || !slices.Equal(look.careful, []bool{true}) {
 		t.Errorf("the look behind the one that failed is %+v", look)
 	}
 }
@@ -124,7 +128,7 @@ func TestASweepThatFailedIsCarefulNextTime(t *testing.T) {
 func TestACrowdedLaneIsNotWaitedForAgain(t *testing.T) {
 	t.Parallel()
 	l := newLooking(t)
-	req := claimRequest{hinted: []string{"q"}}
+	req := claimRequest{hinted: []string{"q"}, limit: largeClaim}
 	look := l.next(req)
 	if !look.wait {
 		t.Error("the first look does not wait for its turn")

@@ -31,9 +31,10 @@ type lazyTx struct {
 	task    *claimedTask
 	idle    time.Duration
 
-	mu   sync.Mutex // guards conn and over
-	conn *pgxpool.Conn
-	over bool
+	mu     sync.Mutex // guards these
+	conn   *pgxpool.Conn
+	missed bool // a statement came to no connection
+	over   bool
 
 	inner      pgx.Tx // pgx's own, for large objects
 	savepoints int
@@ -55,10 +56,11 @@ func (t *lazyTx) handler() pgx.Tx { return t }
 func (t *lazyTx) endUnused() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conn == nil {
+	unused := t.conn == nil && !t.missed
+	if unused {
 		t.over = true
 	}
-	return t.conn == nil
+	return unused
 }
 
 // acquire gives the connection, a new one the first time.
@@ -76,6 +78,7 @@ func (t *lazyTx) acquire(ctx context.Context) (conn *pgx.Conn, first bool, err e
 	acquired, err := t.session.store.acquireForTx(ctx)
 	t.mu.Lock()
 	if err != nil {
+		t.missed = true
 		return nil, false, fmt.Errorf("anchor: no connection for the task's transaction: %w", err)
 	}
 	switch {
@@ -308,9 +311,9 @@ func (t *lazyTx) tryComplete(ctx context.Context) error {
 	conn, over := t.conn, t.over
 	t.mu.Unlock()
 	switch {
-	case over, conn == nil:
+	case over:
 		return errHandlerTxOver
-	case t.failed:
+	case conn == nil, t.failed:
 		return errHandlerTxFailed
 	case conn.Conn().PgConn().IsClosed():
 		return errHandlerConnClosed

@@ -142,6 +142,12 @@ func checkSwallowedErrors(t *testing.T, rig *pgRig) {
 			write(ctx, tx)
 			return nil
 		}, StatusFailed, 2, message, nil},
+		{"first statement, too late for a connection", func(ctx context.Context, tx pgx.Tx) error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			write(ctx, tx)
+			return nil
+		}, StatusFailed, 2, message, nil},
 		{"first statement without arguments", func(ctx context.Context, tx pgx.Tx) error {
 			_, _ = tx.Exec(ctx, "insert into nowhere values (1)")
 			write(ctx, tx)
