@@ -146,15 +146,11 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 			at, _ := slices.BinarySearch(look.queues, f.from.queue)
 			look.queues = slices.Compact(look.queues[at:])
 		}
-		if limit >= largeClaim {
-			f.complete(look, f.hot, now)
-		}
+		f.complete(look, f.hot, now)
 		return look, 0
 	case heads && len(f.behind) > 0:
 		look = &claimLook{limit: limit, heads: true, queues: slices.Clone(f.behind[:min(len(f.behind), maxLookQueues)])}
-		if limit >= largeClaim {
-			f.complete(look, look.queues, now)
-		}
+		f.complete(look, look.queues, now)
 		return look, 0
 	case len(f.hot) > 0:
 		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
@@ -166,8 +162,11 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 	return nil, 0
 }
 
-// complete gives a look the floors of queues, of the first of them if they are many.
+// complete gives a look the floors of queues, of the first of them if they are many, if it has use for them.
 func (f *claimFloors) complete(look *claimLook, queues []string, now time.Time) {
+	if look.heads && look.limit < largeClaim {
+		return
+	}
 	look.wait = !now.Before(f.patient)
 	look.floorQueues = slices.Clone(queues[:min(len(queues), maxLookQueues)])
 	look.starts = append(look.starts, 1)

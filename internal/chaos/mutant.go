@@ -47,7 +47,7 @@ var Mutants = []Mutant{
 	}, noReaper}, stopAt("before-commit", Write), 6},
 	{"a batch is completed by id and state alone", "I2", []edit{{
 		core, "t.status <> 'pending' and t.claim_token = c.token\n    returning t.id, t.unique_tag)", "t.status <> 'pending'\n    returning t.id, t.unique_tag)",
-	}}, stopAt("before-finish", NoOp), 1},
+	}}, stopAt("before-finish", NoOp), 6},
 	{"a claim counts no attempt", "I5", []edit{
 		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n            started_at", "worker_id = p_worker, claim_token = p_token,\n            started_at"},
 		{core, "attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,\n                  started_at", "worker_id = p_worker, claim_token = p_token,\n                  started_at"},
