@@ -102,6 +102,7 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	}
 	if err != nil {
 		if !w.lease.holds(task.workerID) {
+			w.giveBack(task)
 			return true
 		}
 		err = Fatal(fmt.Errorf("anchor: the stored parameters do not fit the task's type: %w", err))
@@ -114,6 +115,7 @@ func (w *worker) attempt(task *claimedTask) (slotKept bool) {
 	if !w.lease.heldAt(task.workerID, now) { // lost before anybody could tell this attempt
 		w.running.remove(a)
 		a.ctx.end(nil)
+		w.giveBack(task)
 		return true
 	}
 	returned := false

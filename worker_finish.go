@@ -160,7 +160,9 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 		}
 		if err == nil {
 			w.finishes(batch, lost)
-			w.claimsLost(lost)
+			w.claimsLost(slices.DeleteFunc(lost, func(id int64) bool {
+				return slices.ContainsFunc(batch, func(a finishedAttempt) bool { return a.task.id == id && a.outcome == outcomeReleased })
+			}))
 			return
 		}
 		if len(batch) > 1 && refused(err) {
@@ -175,7 +177,7 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 				batch[i].unsure = true
 			}
 		}
-		if batch = w.stillOurs(batch); len(batch) == 0 {
+		if batch = w.stillOurs(batch, refused(err)); len(batch) == 0 {
 			return
 		}
 		w.trouble("writing finished tasks failed, trying again", err)
@@ -228,14 +230,16 @@ func refused(err error) bool {
 	return isDataError(err) || strings.HasPrefix(state, "P0") || strings.HasPrefix(state, "42")
 }
 
-// stillOurs drops what was claimed under a lease that is over.
-func (w *worker) stillOurs(batch []finishedAttempt) []finishedAttempt {
+// stillOurs drops what was claimed under a lease that is over, but for what was not started, unless that is refused: its
+// token guards it, and until others take it back no attempt is counted.
+func (w *worker) stillOurs(batch []finishedAttempt, refused bool) []finishedAttempt {
 	kept := make([]finishedAttempt, 0, len(batch))
 	var lost []int64
 	for _, finished := range batch {
-		if w.lease.holds(finished.task.workerID) {
+		unstarted := finished.outcome == outcomeReleased
+		if w.lease.holds(finished.task.workerID) || unstarted && !refused {
 			kept = append(kept, finished)
-		} else if !finished.unsure && finished.outcome != outcomeReleased {
+		} else if !finished.unsure && !unstarted {
 			lost = append(lost, finished.task.id)
 		}
 	}
