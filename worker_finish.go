@@ -36,6 +36,8 @@ type finisher struct {
 
 	held []finishedAttempt // put aside: somebody else's transaction holds them, or they are refused
 	over bool
+
+	working context.Context // done once nothing is added any more
 }
 
 func newFinisher(w *worker) *finisher {
@@ -61,6 +63,7 @@ func (f *finisher) add(finished finishedAttempt) {
 // end of the lease.
 func (f *finisher) run(ctx, end context.Context) {
 	defer f.close()
+	f.working = ctx
 	nextHeld := time.Now()
 	var giveUp <-chan time.Time // on what was put aside
 	for end.Err() == nil {
@@ -151,18 +154,14 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 	for len(batch) > 0 {
 		lost, err := w.session.finish(ctx, batch)
 		// What an earlier try may have written is most likely not lost.
-		lost = slices.DeleteFunc(lost, func(id int64) bool {
-			return slices.ContainsFunc(batch, func(a finishedAttempt) bool { return a.task.id == id && a.unsure })
-		})
+		lost = without(lost, batch, func(a finishedAttempt) bool { return a.unsure })
 		var held *heldError
 		if errors.As(err, &held) {
 			batch, err = f.putAside(batch, held.ids), nil
 		}
 		if err == nil {
 			w.finishes(batch, lost)
-			w.claimsLost(slices.DeleteFunc(lost, func(id int64) bool {
-				return slices.ContainsFunc(batch, func(a finishedAttempt) bool { return a.task.id == id && a.outcome == outcomeReleased })
-			}))
+			w.claimsLost(without(lost, batch, func(a finishedAttempt) bool { return a.outcome == outcomeReleased }))
 			return
 		}
 		if len(batch) > 1 && refused(err) {
@@ -177,7 +176,7 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 				batch[i].unsure = true
 			}
 		}
-		if batch = w.stillOurs(batch, refused(err)); len(batch) == 0 {
+		if batch = w.stillOurs(batch, !refused(err) && f.working.Err() == nil); len(batch) == 0 {
 			return
 		}
 		w.trouble("writing finished tasks failed, trying again", err)
@@ -192,6 +191,20 @@ func (f *finisher) write(ctx context.Context, batch []finishedAttempt) {
 		}
 		backoff = min(2*backoff, lastFinishBackoff)
 	}
+}
+
+// without leaves out of ids those of the attempts for which leaveOut is true.
+func without(ids []int64, attempts []finishedAttempt, leaveOut func(finishedAttempt) bool) []int64 {
+	if len(ids) == 0 {
+		return nil
+	}
+	out := map[int64]bool{}
+	for _, a := range attempts {
+		if leaveOut(a) {
+			out[a.task.id] = true
+		}
+	}
+	return slices.DeleteFunc(ids, func(id int64) bool { return out[id] })
 }
 
 // putAside keeps those of a batch that cannot be written now, and answers the others.
@@ -230,14 +243,14 @@ func refused(err error) bool {
 	return isDataError(err) || strings.HasPrefix(state, "P0") || strings.HasPrefix(state, "42")
 }
 
-// stillOurs drops what was claimed under a lease that is over, but for what was not started, unless that is refused: its
-// token guards it, and until others take it back no attempt is counted.
-func (w *worker) stillOurs(batch []finishedAttempt, refused bool) []finishedAttempt {
+// stillOurs drops what was claimed under a lease that is over, but for what was not started, where it is worth trying again:
+// its token guards it, and until others take it back no attempt is counted.
+func (w *worker) stillOurs(batch []finishedAttempt, again bool) []finishedAttempt {
 	kept := make([]finishedAttempt, 0, len(batch))
 	var lost []int64
 	for _, finished := range batch {
 		unstarted := finished.outcome == outcomeReleased
-		if w.lease.holds(finished.task.workerID) || unstarted && !refused {
+		if w.lease.holds(finished.task.workerID) || unstarted && again {
 			kept = append(kept, finished)
 		} else if !finished.unsure && !unstarted {
 			lost = append(lost, finished.task.id)

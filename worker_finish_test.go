@@ -131,3 +131,28 @@ func TestACommittedFinishIsNoLostClaim(t *testing.T) {
 		t.Errorf("the log:\n%s", log.String())
 	}
 }
+
+// What was not started is given back behind the lease too, but a shutdown does not wait for a database that is gone.
+func TestGivingBackBehindTheLeaseEndsWithTheWork(t *testing.T) {
+	t.Parallel()
+	tried := make(chan struct{}, 100)
+	s := &troubledSession{trouble: func(int, []finishedAttempt) ([]int64, error) {
+		tried <- struct{}{}
+		return nil, errStalled
+	}}
+	client, err := New(NewMemoryStore())
+	must(t, err)
+	w := &worker{client: client, session: s, logger: slog.New(slog.DiscardHandler)}
+	w.lease.renewed("worker", time.Now())
+	f := newFinisher(w)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() { defer close(ended); f.run(ctx, t.Context()) }()
+	f.add(finishedAttempt{task: &claimedTask{id: 1, name: "Any", workerID: "worker"}, outcome: outcomeReleased})
+	for range 3 {
+		receive(t, "a try", tried)
+	}
+	cancel()
+	receive(t, "the end", ended)
+}
