@@ -206,15 +206,30 @@ func TestRunContextEndsDuringTheStatement(t *testing.T) {
 	t.Parallel()
 	store, pool := postgresStore(t)
 	client, task := newLetters(t, store)
-	mustExec(t, pool, "create function hold() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return new; end $$")
-	mustExec(t, pool, "create trigger hold before insert on anchor_tasks_hot for each row execute function hold()")
-
 	for _, opts := range [][]anchor.RunOption{nil, {anchor.WithUniqueTag("t")}} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, err := task.Run(ctx, client, &letter{}, opts...)
+		holder, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := holder.Exec(t.Context(), "lock table anchor_tasks_hot in share mode"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() {
+			_, err := task.Run(ctx, client, &letter{}, opts...)
+			ran <- err
+		}()
+		waitFor(t, "the statement to wait", func() bool {
+			return queryOne[int](t, pool, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'") == 1
+		})
 		cancel()
+		err = <-ran
 		wantIs(t, err, anchor.ErrOutcomeUnknown)
-		wantIs(t, err, context.DeadlineExceeded)
+		wantIs(t, err, context.Canceled)
+		if err := holder.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
