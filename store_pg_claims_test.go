@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -100,7 +101,13 @@ func (r *claimRig) session() *pgSession {
 
 func (r *claimRig) claim(s *pgSession, want int) []*claimedTask {
 	r.t.Helper()
-	got, err := s.claim(r.t.Context(), claimRequest{names: []string{"Claimed"}, limit: 100, firstHand: 100, sweep: true, fresh: true})
+	return r.claimUpTo(s, 100, want)
+}
+
+// claimUpTo claims at most limit tasks.
+func (r *claimRig) claimUpTo(s *pgSession, limit, want int) []*claimedTask {
+	r.t.Helper()
+	got, err := s.claim(r.t.Context(), claimRequest{names: []string{"Claimed"}, limit: limit, firstHand: limit, sweep: true, fresh: true})
 	must(r.t, err)
 	if len(got.tasks) != want {
 		r.t.Fatalf("%d tasks were claimed, want %d", len(got.tasks), want)
@@ -224,6 +231,37 @@ func TestWhatRunsStaysNotedWhateverItsWorkerSays(t *testing.T) {
 	s.held.put(slices.Repeat([]*heldClaim{tasks[1].claim}, forgetTogether))
 	r.claim(s, 0)
 	r.want("after a claim that does", 1, 1, 0)
+}
+
+// Whether anything of a claim runs is read by its ids, or by walking over them where they stand close together.
+func TestAClaimStaysNotedWhileAnyOfItsTasksRuns(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []int64{1, 1000} {
+		for _, last := range []int{0, 1, 2} {
+			t.Run(fmt.Sprintf("gap %d, task %d", gap, last), func(t *testing.T) {
+				t.Parallel()
+				r := newClaimRig(t)
+				ids := r.enqueued(6)
+				r.exec("update anchor_tasks set id = $1 + (id - $1) * $2", ids[0], gap)
+				s := r.session()
+				tasks := r.claimUpTo(s, 3, 3)
+				r.claim(s, 3) // another's tasks run all the while
+				for i, task := range tasks {
+					if i != last {
+						r.finish(s, outcomeCompleted, task)
+					}
+				}
+				forget := func() {
+					r.exec("select anchor_forget_claims($1::uuid, array[$2::bigint])", s.id(), tasks[0].token)
+				}
+				forget()
+				r.want("with one that runs", 2, 4, 0)
+				r.finish(s, outcomeCompleted, tasks[last])
+				forget()
+				r.want("with none", 1, 3, 0)
+			})
+		}
+	}
 }
 
 func TestWhatCouldNotBeFinishedStaysNoted(t *testing.T) {

@@ -128,7 +128,8 @@ as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smal
 
 -- Deletes what p_worker noted of those claims of which nothing runs any more. That is read from the tasks themselves,
 -- whatever the caller believes: nobody would ever take back what still ran. It waits for nobody: a process that is stopped
--- while it reads the answer of a claim holds rows. Tokens and ids are looked up one by one, whatever statistics say.
+-- while it reads the answer of a claim holds rows. Tokens and ids are looked up one by one, whatever statistics say, but for
+-- ids that stand close together: a walk from the least to the greatest costs a tenth of that.
 create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -138,12 +139,18 @@ begin
   delete from {schema}.anchor_claims c
     using (
       select d.place from unnest(p_tokens) as x (token) cross join lateral (
-        select k.ctid as place from {schema}.anchor_claims k
+        select k.ctid as place
+        from {schema}.anchor_claims k cross join lateral (select min(i.id) as least, max(i.id) as most from unnest(k.ids) as i (id)) s
         where k.worker_id = p_worker and k.token = x.token
-          and not exists (
-            select from {schema}.anchor_tasks_hot t
-            where t.id = any (k.ids) and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
-        for update skip locked) d) d
+          and not case
+            when s.most - s.least < 2 * cardinality(k.ids) then exists (
+              select from {schema}.anchor_tasks_hot t
+              where t.id >= s.least and t.id <= s.most and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
+            else exists (
+              select from {schema}.anchor_tasks_hot t
+              where t.id = any (k.ids) and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
+            end
+        for update of k skip locked) d) d
     where c.ctid = d.place;
 end
 $$;
