@@ -133,9 +133,11 @@ func (s endsByID) finish(ctx context.Context, batch []finishedAttempt) ([]int64,
 			runtime.Gosched() // others are let in
 			current = s.tokenOf(f.task.id)
 		}
-		task := *f.task
-		task.token = current
-		batch[i].task = &task
+		// Not a copy: it counts, by an atomic, what others may be settling.
+		batch[i].task = &claimedTask{
+			id: f.task.id, token: current, name: f.task.name, queue: f.task.queue, priority: f.task.priority,
+			attempt: f.task.attempt, maxAttempts: f.task.maxAttempts, tag: f.task.tag, workerID: f.task.workerID,
+		}
 	}
 	return s.session.finish(ctx, batch)
 }
