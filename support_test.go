@@ -200,15 +200,20 @@ func enqueue[P any](r *pgRig, c *Client, task *Task[P], params *P, opts ...RunOp
 }
 
 // ended waits for a task to end.
-func (r *pgRig) ended(c *Client, id int64) *TaskInfo {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+func ended(t testing.TB, c *Client, id int64) *TaskInfo {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	task, err := c.Wait(ctx, id)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return task
+}
+
+func (r *pgRig) ended(c *Client, id int64) *TaskInfo {
+	r.t.Helper()
+	return ended(r.t, c, id)
 }
 
 // inStatus waits for a task to be in a status.

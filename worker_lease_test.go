@@ -135,7 +135,7 @@ func TestATaskClaimedTooLateToStartCountsNoAttempt(t *testing.T) {
 			client, ids, stop := s.work(t, 5, func(context.Context) error { return nil }, WithConcurrency(5))
 			defer stop()
 			for _, id := range ids {
-				if task := waitFor(t, client, id); task.Attempts != 1 {
+				if task := ended(t, client, id); task.Attempts != 1 {
 					t.Errorf("task %d was charged %d attempts and started once", id, task.Attempts)
 				}
 			}
@@ -159,22 +159,13 @@ func TestATaskGivenBackBehindTheLeaseCountsNoAttempt(t *testing.T) {
 			defer stop()
 			started := 0
 			for _, id := range ids {
-				started += waitFor(t, client, id).Attempts
+				started += ended(t, client, id).Attempts
 			}
 			if want := len(ids) + 1; started != want {
 				t.Errorf("%d attempts were charged, %d started", started, want)
 			}
 		})
 	}
-}
-
-func waitFor(t *testing.T, client *Client, id int64) *TaskInfo {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	task, err := client.Wait(ctx, id)
-	must(t, err)
-	return task
 }
 
 // stalledStore is a store whose database says nothing from the first claimed tasks on until the worker's lease is over.
@@ -227,7 +218,7 @@ type stalledSession struct {
 
 var errStalled = errors.New("the database says nothing")
 
-func ended(c <-chan struct{}) bool {
+func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -236,7 +227,7 @@ func ended(c <-chan struct{}) bool {
 	}
 }
 
-func (s *stalledSession) stalls() bool { return ended(s.store.claims) && !ended(s.store.over) }
+func (s *stalledSession) stalls() bool { return closed(s.store.claims) && !closed(s.store.over) }
 
 func (s *stalledSession) heartbeat(ctx context.Context, over bool) (heartbeat, error) {
 	if s.stalls() {
@@ -264,7 +255,7 @@ func (s *stalledSession) claim(ctx context.Context, req claimRequest) (claimed, 
 		req.limit = s.store.most
 	}
 	answer, err := s.session.claim(ctx, req)
-	if len(answer.tasks) > 0 && !ended(s.store.claims) {
+	if len(answer.tasks) > 0 && !closed(s.store.claims) {
 		s.mu.Lock()
 		s.unstarted = len(answer.tasks)
 		if !s.store.claimStalls {
@@ -281,7 +272,7 @@ func (s *stalledSession) claim(ctx context.Context, req claimRequest) (claimed, 
 
 func (s *stalledSession) finish(ctx context.Context, batch []finishedAttempt) ([]int64, error) {
 	if s.stalls() {
-		if ended(s.store.lapsed) && !ended(s.store.late) {
+		if closed(s.store.lapsed) && !closed(s.store.late) {
 			close(s.store.late)
 		}
 		return nil, errStalled
