@@ -11,7 +11,7 @@ import (
 const claimTasks = `select lane, id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
 from {schema}.anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $5::integer, $6::bigint, $7::integer, $8::text[],
   $9::text, $10::integer, $11::timestamptz, $12::bigint,
-  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean)`
+  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean, $22::boolean[])`
 
 const (
 	// claimBytes bounds the parameters that a claim takes out of one lane, by their size on disk.
@@ -63,7 +63,7 @@ type claimFound struct {
 func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, token int64, req claimRequest, look *claimLook, settled []int64) (claimFound, error) {
 	rows, err := db.Query(ctx, p.store.sql(claimTasks), worker, token, req.names, look.limit, req.firstHand, claimBytes, claimWalk, look.queues,
 		look.from.queue, look.from.priority, look.from.nextRun, look.from.id,
-		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait)
+		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait, look.behind)
 	if err != nil {
 		return claimFound{}, err
 	}

@@ -66,7 +66,7 @@ func (r *planRig) fillAtRandom() {
 const (
 	planOfSweep  = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0, null, null, null, null, null)`
 	planOfFloors = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, '{q0,q1}', '', 0, '-infinity', 0,
-		'{1,2,3}', '{0,0}', '{2020-01-01,2020-01-01}', '{0,0}', '{f,f}')`
+		'{1,2,3}', '{0,0}', '{2020-01-01,2020-01-01}', '{0,0}', '{f,f}', p_floor_behind => '{f,f}')`
 	planOfHeads = `select count(*) from anchor_claim($1, 7, '{a}', $2, $2, 1000000, 20000, null, '', 0, '-infinity', 0,
 		'{1,2,3}', '{0,0}', array[now() - interval '1 ms', now() - interval '1 ms'], '{0,0}', '{f,f}', null, '{q0,q1}', true)`
 )

@@ -32,10 +32,10 @@ const (
 )
 
 // claimFloors decides what a session looks at next. It remembers where the claims of each lane ended: a look goes on
-// there, so that it does not pass again what was claimed and cannot be vacuumed yet, nor what this worker has no
-// handlers for. What may stand before a floor (late commits, what was given back) is found by looks from the
-// beginning: at the queues of which a hint came, as soon as their share of the time allows, and at every queue once a
-// poll interval, in pieces. Used by one goroutine.
+// there, or where others have come farther, so that it does not pass again what was claimed and cannot be vacuumed yet,
+// nor what this worker has no handlers for. What may stand before that (late commits, what was given back) is found by
+// looks from the beginning: at the queues of which a hint came, as soon as their share of the time allows, and at every
+// queue once a poll interval, in pieces. Used by one goroutine.
 type claimFloors struct {
 	floors map[string][]floor // of each queue, by priority
 	count  int
@@ -74,11 +74,14 @@ type laneAt struct {
 	position
 }
 
-// floor is how far a lane was read. A careful one may have any number of others' tasks behind it.
+// floor is how far a lane was read. A careful one may have any number of others' tasks behind it. Where others have come
+// farther, they may never have seen what this worker had to leave: it must not go on from there, but take that first.
 type floor struct {
 	priority int16
 	at       position
 	careful  bool
+	left     bool     // tasks were left, for want of slots
+	until    position // tasks were met that stand before this
 }
 
 // laneState is what a claim says of a lane.
@@ -116,6 +119,7 @@ type claimLook struct {
 	nextRuns    []time.Time
 	ids         []int64
 	careful     []bool
+	behind      []bool // tasks are left there that others may not have seen
 }
 
 // next is the next look, nil when there is nothing to look at; again says then how soon there will be, 0 for not.
@@ -176,6 +180,7 @@ func (f *claimFloors) complete(look *claimLook, queues []string, now time.Time) 
 			look.nextRuns = append(look.nextRuns, known.at.nextRun)
 			look.ids = append(look.ids, known.at.id)
 			look.careful = append(look.careful, known.careful)
+			look.behind = append(look.behind, known.left || known.at.before(known.until))
 		}
 		look.starts = append(look.starts, int32(len(look.priorities)+1))
 	}
@@ -194,9 +199,10 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	for _, task := range found.tasks {
 		f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
 	}
+	full := len(found.tasks) >= look.limit
 	stopped, cut := false, false
 	var last laneReport
-	for _, report := range found.reports {
+	for i, report := range found.reports {
 		last = report
 		switch report.state {
 		case laneLeft:
@@ -212,8 +218,13 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 				f.raise(report.lane, report.at, false)
 			}
 		}
+		switch left := report.state == laneLeft; {
+		case left && (!full || i < len(found.reports)-1):
+			f.leave(report.lane, true)
+		case left && !look.heads || report.state == laneRead:
+			f.leave(report.lane, false)
+		}
 	}
-	full := len(found.tasks) >= look.limit
 	f.adapt(look, len(found.tasks), cut && !full)
 	if look.sweep {
 		f.sweeping, f.from = (stopped || full) && len(found.reports) > 0, laneAt{last.lane, last.at}
@@ -295,7 +306,7 @@ func (f *claimFloors) failed(look *claimLook) {
 func (f *claimFloors) raise(l lane, at position, careful bool) {
 	known, i := f.find(l)
 	if !known {
-		f.insert(l, i, floor{l.priority, at, careful})
+		f.insert(l, i, floor{priority: l.priority, at: at, careful: careful})
 		return
 	}
 	if floor := &f.floors[l.queue][i]; floor.at.before(at) {
@@ -309,12 +320,24 @@ func (f *claimFloors) raise(l lane, at position, careful bool) {
 func (f *claimFloors) set(l lane, at position) {
 	known, i := f.find(l)
 	if !known {
-		f.insert(l, i, floor{l.priority, at, false})
+		f.insert(l, i, floor{priority: l.priority, at: at})
 		return
 	}
 	floor := &f.floors[l.queue][i]
-	floor.careful = floor.careful || at.before(floor.at)
+	if at.before(floor.at) {
+		floor.careful = true
+		if floor.until.before(floor.at) {
+			floor.until = floor.at
+		}
+	}
 	floor.at = at
+}
+
+// leave notes whether a look at a lane had to leave tasks there, although it got less than it asked for.
+func (f *claimFloors) leave(l lane, left bool) {
+	if known, i := f.find(l); known {
+		f.floors[l.queue][i].left = left
+	}
 }
 
 func (f *claimFloors) find(l lane) (known bool, i int) {

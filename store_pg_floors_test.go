@@ -156,3 +156,58 @@ func TestFloorsMoveToWhatWasLeft(t *testing.T) {
 		t.Errorf("the next look is %+v, want one of q from 20, carefully", look)
 	}
 }
+
+// Where others' claims have ended is no place to begin for who has left tasks before that.
+func TestFloorsRememberWhatWasLeftBehindThem(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	for _, step := range []struct {
+		what  string
+		heads bool
+		state laneState
+		to    int64 // 0: the tasks tell
+		found int   // of 100, the last of them at the floor
+		floor int64
+		want  bool
+	}{
+		{"tasks were left when it was first seen", true, laneLeft, 50, 0, 50, true},
+		{"the next look came not that far", true, laneStopped, 30, 0, 50, true},
+		{"one before them was full", true, laneLeft, 0, 100, 50, true},
+		{"it was read to its end", false, laneRead, 50, 0, 50, false},
+		{"tasks were left for want of slots", false, laneLeft, 0, 99, 51, true},
+		{"all was claimed that was asked for", false, laneLeft, 0, 100, 52, false},
+		{"there were tasks before it", true, laneLeft, 20, 100, 20, true},
+		{"more of them were there", false, laneLeft, 0, 100, 40, true},
+		{"there were some even before those", true, laneLeft, 10, 100, 10, true},
+		{"they are claimed up to there", false, laneLeft, 0, 100, 40, true},
+		{"they are claimed up to where it once was", false, laneLeft, 0, 100, 52, false},
+	} {
+		found := claimFound{reports: []laneReport{report("q", step.state, step.to)}}
+		found.reports[0].known = step.to > 0
+		for range step.found {
+			found.tasks = append(found.tasks, &claimedTask{queue: "q", nextRun: found.reports[0].at.nextRun, id: step.floor})
+		}
+		l.floors.looked(&claimLook{limit: 100, heads: step.heads, queues: []string{"q"}}, found, l.now, l.now)
+		var look claimLook
+		l.floors.complete(&look, []string{"q"}, l.now)
+		if !slices.Equal(look.ids, []int64{step.floor}) || !slices.Equal(look.behind, []bool{step.want}) {
+			t.Errorf("once %s the floor is %d with tasks left there: %t; want %d: %t", step.what, look.ids, look.behind, step.floor, step.want)
+		}
+	}
+}
+
+// A lane of which tasks were left is one also when the claim was filled from the next.
+func TestWhatWasLeftIsOfItsLane(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	found := claimFound{reports: []laneReport{report("q", laneLeft, 50), report("r", laneLeft, 60)}, tasks: make([]*claimedTask, 100)}
+	for i := range found.tasks {
+		found.tasks[i] = &claimedTask{queue: "r", nextRun: found.reports[1].at.nextRun, id: 60}
+	}
+	l.floors.looked(&claimLook{limit: 100, queues: []string{"q", "r"}}, found, l.now, l.now)
+	var look claimLook
+	l.floors.complete(&look, []string{"q", "r"}, l.now)
+	if !slices.Equal(look.behind, []bool{true, false}) {
+		t.Errorf("tasks were left at the floors: %t, want of the first", look.behind)
+	}
+}

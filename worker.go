@@ -181,7 +181,7 @@ func (c *Client) Work(ctx context.Context, opts ...WorkOption) error {
 	return w.run(ctx)
 }
 
-// handled are the names of the tasks that this client has handlers for.
+// handled are the names of the tasks that this client has handlers for, in order: claims of the same names share fronts.
 func (c *Client) handled() []string {
 	var names []string
 	for name, task := range c.tasks {
@@ -189,6 +189,7 @@ func (c *Client) handled() []string {
 			names = append(names, name)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -103,16 +103,21 @@ create table {schema}.anchor_workers (
 -- What each claim took, for taking back: at least the ids of what runs under its token, in one row for each lane that
 -- it took from. It is written with the claim and deleted some time after the last of its tasks has ended; a row that is
 -- left over does no harm. A worker's row is not deleted before these. Rows are inserted and deleted, never updated: what
--- decides on a deletion would not be looked at again.
+-- decides on a deletion would not be looked at again. A claim that had its turn at a lane (anchor_turn) and got all that it
+-- asked for also notes its front, which is the lane and the names that it claimed: others begin where it has ended.
 create table {schema}.anchor_claims (
   worker_id uuid not null,
   token bigint not null,
   part integer not null,
   ids bigint[] not null,
+  front bigint,
+  to_next_run timestamptz,
+  to_id bigint,
   primary key (worker_id, token, part)
 ) with (autovacuum_vacuum_cost_limit = 2000);
 -- Compressing them costs more than it saves.
 alter table {schema}.anchor_claims alter column ids set storage external;
+create index anchor_claims_fronts on {schema}.anchor_claims (front, to_next_run, to_id) where front is not null;
 
 create table {schema}.anchor_queues (
   name text collate "C" primary key,
@@ -186,7 +191,8 @@ $$;
 -- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
 -- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
 -- p_heads asks to read from the beginning in any case: a large claim does that up to the lane's floor, now of
--- p_floor_queues[i], and reads on from there.
+-- p_floor_queues[i], and reads on from there. A large claim from a floor begins where the farthest claim of the same names has
+-- ended (anchor_claims), if p_floor_behind tells of the floor that the caller has left no tasks from there on (null: it may have).
 -- It goes on at p_from_queue and so on where an earlier call stopped; '' is from the beginning. At most p_first_hand of
 -- the tasks were tried before or have one attempt only, and those of a lane take p_bytes at most (as stored, but for the
 -- first of a lane, and for each part of it that is read): the first that is too many ends its lane. p_walk bounds what is
@@ -205,7 +211,8 @@ create function {schema}.anchor_claim(
   p_worker uuid, p_token bigint, p_names text[], p_limit integer, p_first_hand integer, p_bytes bigint, p_walk integer, p_queues text[],
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
   p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
-  p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true)
+  p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true,
+  p_floor_behind boolean[] default null)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -226,6 +233,9 @@ declare
   v_large boolean := p_limit >= 500;
   v_in_flight xid[] := '{}';
   v_asked boolean := false; -- for its turn
+  v_front bigint;
+  v_behind boolean;
+  v_met boolean := false; -- the lane's beginning is known
   v_turn integer := 0;
   v_place integer;
   v_floor integer;
@@ -277,10 +287,11 @@ begin
         v_queue := p_from_queue;
       else
         v_walk := v_walk - 50;
-        select t.queue into v_queue from {schema}.anchor_tasks_hot t
+        select t.queue, t.priority, t.next_run, t.id into v_queue, v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
           where t.queue > v_queue
           order by t.queue, t.priority, t.next_run, t.id limit 1;
         exit when not found;
+        v_met := v_heads;
       end if;
     end if;
     if v_queue = any (v_paused) then
@@ -298,14 +309,19 @@ begin
         v_floor := v_floor + 1;
       end loop;
       v_known := case when v_floor <= v_floor_end then p_floor_priorities[v_floor] else 32768 end;
-      -- A look at a lane costs as much as fifty rows of it.
-      v_walk := v_walk - 50;
-      select t.priority, t.next_run, t.id into v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
-        where t.queue = v_queue and t.priority > v_priority and t.priority < case when v_heads then 32768 else v_known end
-        order by t.queue, t.priority, t.next_run, t.id limit 1;
+      if not v_met then
+        -- A look at a lane costs as much as fifty rows of it.
+        v_walk := v_walk - 50;
+        select t.priority, t.next_run, t.id into v_lane, v_next_run, v_id from {schema}.anchor_tasks_hot t
+          where t.queue = v_queue and t.priority > v_priority and t.priority < case when v_heads then 32768 else v_known end
+          order by t.queue, t.priority, t.next_run, t.id limit 1;
+        v_met := found;
+      end if;
       v_careful := true;
+      v_behind := false;
       v_bounded := false;
-      if found then
+      if v_met then
+        v_met := false;
         v_priority := v_lane;
         if v_queue = p_from_queue and v_priority = p_from_priority and (v_next_run, v_id) < (p_from_next_run, p_from_id) then
           v_next_run := p_from_next_run;
@@ -329,6 +345,7 @@ begin
         v_next_run := p_floor_next_runs[v_floor];
         v_id := p_floor_ids[v_floor];
         v_careful := p_floor_careful[v_floor];
+        v_behind := p_floor_behind[v_floor];
       else
         exit;
       end if;
@@ -416,10 +433,23 @@ begin
       end if;
       v_want := v_left;
       v_part := v_part + 1;
+      v_front := null;
       -- A claim waits for one turn, so that no two wait for each other; and where it would not see what was done meanwhile, for none.
       if v_want >= 500 and not v_asked and current_setting('transaction_isolation') = 'read committed' then
         v_asked := true;
-        if not {schema}.anchor_turn(v_queue || ' ' || v_priority, p_wait) and p_wait then
+        if {schema}.anchor_turn(v_queue || ' ' || v_priority, p_wait) then
+          v_front := hashtextextended(v_queue || ' ' || v_priority || ' ' || p_names::text, 0);
+          -- What those before it have claimed need not be passed again. A look from the beginning leaves nothing out.
+          if not v_heads and not v_behind then
+            select c.to_next_run, c.to_id into v_end_next_run, v_end_id from {schema}.anchor_claims c
+              where c.front = v_front and (c.to_next_run, c.to_id) > (v_next_run, v_id) and c.to_next_run <= v_now
+              order by c.front desc, c.to_next_run desc, c.to_id desc limit 1;
+            if found then
+              v_next_run := v_end_next_run;
+              v_id := v_end_id;
+            end if;
+          end if;
+        elsif p_wait then
           lane := 'crowded';
           return next;
         end if;
@@ -427,7 +457,7 @@ begin
       end if;
       return query
         with picked as materialized (
-          select t.ctid as place, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+          select t.ctid as place, t.next_run, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
           from {schema}.anchor_tasks_hot t
           where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
             and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
@@ -436,13 +466,14 @@ begin
           limit v_want
           for update skip locked),
         kept as materialized (
-          select c.place, c.id from (
-            select p.place, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
+          select c.place, c.next_run, c.id from (
+            select p.place, p.next_run, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
             from picked p window so_far as (rows unbounded preceding)) c
           where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1)),
         noted as (
-          insert into {schema}.anchor_claims (worker_id, token, part, ids)
-          select p_worker, p_token, v_part, array_agg(k.id) from kept k having count(*) > 0)
+          insert into {schema}.anchor_claims (worker_id, token, part, ids, front, to_next_run, to_id)
+          select p_worker, p_token, v_part, array_agg(k.id), case when count(*) = v_want then v_front end, (array_agg(k.next_run))[count(*)], (array_agg(k.id))[count(*)]
+          from kept k having count(*) > 0)
         update {schema}.anchor_tasks_hot t
         set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
             started_at = v_now, updated_at = v_now
@@ -468,7 +499,7 @@ begin
         if not coalesce(v_more, false) or v_heads and v_got = 0 and v_first_hand > 0 then
           -- What is still there runs, has names that this worker has no handlers for, or, as this look is repeated, is held by
           -- others: the next one need not pass it again.
-          lane := 'read'; next_run := v_end_next_run; id := v_end_id;
+          lane := 'read'; next_run := coalesce(v_end_next_run, v_next_run); id := coalesce(v_end_id, v_id);
         end if;
       end if;
       return next;
