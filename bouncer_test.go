@@ -285,7 +285,7 @@ func TestNothingStaysOnTheConnectionsOfPgBouncer(t *testing.T) {
 		return noteEffect(ctx, tx, "hook")
 	}).Cron("* * * * * *", &caseParams{"completes"})
 	client := rig.newClient(task)
-	stop := rig.startWork(client, WithPollInterval(20*time.Millisecond), WithLease(time.Second))
+	stop := rig.startWork(client, WithPollInterval(20*time.Millisecond), WithLease(3*time.Second))
 	for i := range 40 {
 		id := enqueue(rig, client, task, &caseParams{[]string{"completes", "fails"}[i%2]}, WithUniqueTag(fmt.Sprint(i), UniqueWhileLive))
 		rig.ended(client, id)

@@ -42,7 +42,7 @@ func TestDepthOfQueuesIsShown(t *testing.T) {
 	for range 3 {
 		enqueue(rig, client, task, &noParams{})
 	}
-	stop := rig.startWork(client, withSampling(10*time.Millisecond), WithLease(time.Second))
+	stop := rig.startWork(client, withSampling(10*time.Millisecond), WithLease(3*time.Second))
 	want := map[string]float64{
 		"queue_depth{queue=mail,state=ready}":     20,
 		"queue_depth{queue=mail,state=scheduled}": 30,
@@ -158,7 +158,7 @@ func TestUnknownNamesAndQueuesAddNoSeries(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	task := Define("Known", func(context.Context, pgx.Tx, *noParams) error { return nil })
 	client := rig.measuredClient(registry, task)
-	rig.startWork(client, withSampling(10*time.Millisecond), WithLease(time.Second), WithQueues("default", "more"), WithPollInterval(20*time.Millisecond))
+	rig.startWork(client, withSampling(10*time.Millisecond), WithLease(3*time.Second), WithQueues("default", "more"), WithPollInterval(20*time.Millisecond))
 	rig.fill(1, "Nobody", "not registered", "-1 hour")
 	eventually(t, "a sample", func() bool { return sampled(t, registry)["queue_depth{queue=(other),state=ready}"] == 1 })
 	before := readMetrics(t, registry)
@@ -243,7 +243,7 @@ func TestOldestTransactionIsShown(t *testing.T) {
 	began := time.Now()
 	registry := prometheus.NewPedanticRegistry()
 	client := rig.measuredClient(registry, Define("Any", func(context.Context, pgx.Tx, *noParams) error { return nil }))
-	rig.startWork(client, withSampling(10*time.Millisecond), WithLease(time.Second))
+	rig.startWork(client, withSampling(10*time.Millisecond), WithLease(3*time.Second))
 	eventually(t, "the age of the transaction", func() bool {
 		age := readMetrics(t, registry)["oldest_transaction_seconds"]
 		return age >= 0.5 && age <= time.Since(began).Seconds()+patience.Seconds()

@@ -207,7 +207,7 @@ func TestMetricsPassTheLinters(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	tasks := defineMeasured()
 	client := rig.measuredClient(registry, tasks.tasks()...)
-	rig.startWork(client, WithPollInterval(20*time.Millisecond), withSampling(10*time.Millisecond), WithLease(time.Second))
+	rig.startWork(client, WithPollInterval(20*time.Millisecond), withSampling(10*time.Millisecond), WithLease(3*time.Second))
 	tasks.run(t, client)
 	eventually(t, "a sample", func() bool {
 		_, sampled := readMetrics(t, registry)["queue_depth{queue=fast,state=ready}"]
@@ -299,7 +299,7 @@ func TestMetricsCountTakebacksAndLostClaims(t *testing.T) {
 	id := enqueue(rig, client, task, &noParams{})
 	receive(t, "the first attempt", started)
 	rig.exec("update anchor_workers set lease_until = clock_timestamp() - interval '1 second'")
-	rig.startWork(client, WithPollInterval(20*time.Millisecond), WithLease(time.Second))
+	rig.startWork(client, WithPollInterval(20*time.Millisecond), WithLease(3*time.Second))
 	if attempt := receive(t, "the second attempt", started); attempt != 2 {
 		t.Errorf("attempt %d, want 2", attempt)
 	}

@@ -45,7 +45,7 @@ func TestCancelOfARunningTaskEndsItsContext(t *testing.T) {
 			rig := newPG(t, c.opts...)
 			task, started, causes := newWaiting(c.answer)
 			client := rig.newClient(task)
-			rig.startWork(client, WithLease(600*time.Millisecond), WithPollInterval(20*time.Millisecond))
+			rig.startWork(client, WithLease(3*time.Second), WithPollInterval(20*time.Millisecond))
 			id := enqueue(rig, client, task, &noParams{})
 			receive(t, "start", started)
 			if err := client.Cancel(t.Context(), id); err != nil {
@@ -73,7 +73,7 @@ func TestCancelWithTxHappensWhenItCommits(t *testing.T) {
 	rig := newPG(t)
 	task, started, causes := newWaiting(func(ctx context.Context) error { return ctx.Err() })
 	client := rig.newClient(task)
-	rig.startWork(client, WithLease(600*time.Millisecond))
+	rig.startWork(client, WithLease(3*time.Second))
 	running := enqueue(rig, client, task, &noParams{})
 	receive(t, "start", started)
 	pending := enqueue(rig, client, task, &noParams{}, WithDelay(time.Hour))
