@@ -37,7 +37,7 @@ type burn struct {
 }
 
 // pollInterval is how often the queue is asked whether it is empty, once all handlers have started.
-const pollInterval = 2 * time.Millisecond
+const pollInterval = 5 * time.Millisecond
 
 // run works off the tasks that are in the queue.
 func (r *burn) run(ctx context.Context) (result.Run, error) {
