@@ -350,16 +350,18 @@ func TestMetricsShowSlots(t *testing.T) {
 	rig := newPG(t)
 	registry := prometheus.NewPedanticRegistry()
 	goOn := make(chan struct{})
-	task := Define("Deaf", func(context.Context, pgx.Tx, *noParams) error { <-goOn; return nil }, WithTimeout("300ms"), WithRetryPolicy("1h", 2))
+	task := Define("Deaf", func(context.Context, pgx.Tx, *noParams) error { <-goOn; return nil })
 	client := rig.measuredClient(registry, task)
 	stop := rig.startWork(client, WithConcurrency(7), withGrace(100*time.Millisecond))
 	slots := func() []float64 {
 		values := readMetrics(t, registry)
 		return []float64{values["worker_slots"], values["worker_slots_busy"], values["worker_slots_stuck"]}
 	}
-	enqueue(rig, client, task, &noParams{})
-	enqueue(rig, client, task, &noParams{})
+	ids := []int64{enqueue(rig, client, task, &noParams{}), enqueue(rig, client, task, &noParams{})}
 	eventually(t, "two busy slots", func() bool { return slices.Equal(slots(), []float64{7, 2, 0}) })
+	for _, id := range ids {
+		must(t, client.Cancel(t.Context(), id))
+	}
 	eventually(t, "two stuck handlers", func() bool { return slices.Equal(slots(), []float64{7, 0, 2}) })
 	close(goOn)
 	eventually(t, "no stuck handler", func() bool { return slices.Equal(slots(), []float64{7, 0, 0}) })
