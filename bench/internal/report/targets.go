@@ -85,7 +85,7 @@ var targets = []target{
 		figures: rates(load.History, load.WithHistory, load.WithoutHistory), value: ratio(load.History, load.WithHistory, load.WithoutHistory),
 	},
 	{
-		load: "4 worker processes on this machine, against 1", want: "1 x", unit: " x", atLeast: 1,
+		load: "1,200,000 tasks by 4 worker processes on this machine, against 1", want: "1 x", unit: " x", atLeast: 1,
 		figures: rates(load.Processes, load.ProcessesVariant(4), load.ProcessesVariant(1)),
 		value:   ratio(load.Processes, load.ProcessesVariant(4), load.ProcessesVariant(1)),
 	},
