@@ -73,7 +73,7 @@ var Mutants = []Mutant{
 	}}, cutAt("finish"), 2},
 	{"nobody takes back", "I8", []edit{{
 		"worker_lease.go", "func (w *worker) takeBack(ctx context.Context) {\n\tfor ctx.Err() == nil {", "func (w *worker) takeBack(ctx context.Context) {\n\tfor ctx == nil {",
-	}}, killAtRandom, 1},
+	}}, killAtRandom, 4},
 	{"handlers are not told that the lease is over", "I8", []edit{
 		{"worker_lease.go", "w.running.loseClaims(beat.workerID)", "_ = beat"},
 		{"worker_attempt.go", "w.running.loseClaims(\"\")", "_ = w"},
