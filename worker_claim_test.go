@@ -64,6 +64,11 @@ func TestAHigherPriorityNeedsNoSweep(t *testing.T) {
 	rig.startWork(client, WithConcurrency(2), WithPollInterval(time.Hour))
 	eventually(t, "two to run", func() bool { return len(runs.all()) == 2 })
 	urgent := enqueue(rig, client, task, &caseParams{"urgent"}, WithPriority(-10))
+	// One after the other, so that the hint has the time of a hundred tasks to arrive.
+	for n := 2; n < 100 && !slices.Contains(runs.all(), "urgent"); n++ {
+		goOn <- struct{}{}
+		eventually(t, "the next to run", func() bool { return len(runs.all()) > n })
+	}
 	close(goOn)
 	rig.ended(client, urgent)
 	if place := slices.Index(runs.all(), "urgent"); place > 100 {
