@@ -1,7 +1,9 @@
 package anchor
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -69,6 +71,7 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 	}
 	defer rows.Close()
 	found := claimFound{tasks: make([]*claimedTask, 0, min(look.limit, 1024))}
+	sorted := 0
 	var block []claimedTask // tasks are allocated by the block
 	var state, name, queue []byte
 	var tag, attributes *string
@@ -99,6 +102,8 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 				report.at = position{nextRun.Time, id.Int64}
 			}
 			found.reports = append(found.reports, report)
+			slices.SortFunc(found.tasks[sorted:], byPosition)
+			sorted = len(found.tasks)
 			continue
 		}
 		block = block[1:]
@@ -114,6 +119,11 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 		found.tasks = append(found.tasks, task)
 	}
 	return found, rows.Err()
+}
+
+// byPosition orders the tasks of a lane.
+func byPosition(a, b *claimedTask) int {
+	return cmp.Or(a.nextRun.Compare(b.nextRun), cmp.Compare(a.id, b.id))
 }
 
 // internedStrings gives equal bytes one string. Used by one goroutine.

@@ -110,6 +110,9 @@ func planFault(plans []string) string {
 		if i := strings.Index(plan, "Update on anchor_tasks_hot"); i >= 0 {
 			nodes = plan[i:]
 			updates++
+			if !strings.Contains(nodes, "TID Cond: (ctid = ANY (") {
+				return "the tasks are not updated by one scan of their places in the plan\n" + plan
+			}
 		}
 		if found := anotherWay.FindString(nodes); found != "" {
 			return fmt.Sprintf("%q in the plan\n%s", found, plan)

@@ -196,8 +196,10 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	if found.crowded {
 		f.patient = now.Add(crowdedPause)
 	}
-	for _, task := range found.tasks {
-		f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
+	for i, task := range found.tasks { // those of a lane come together, the last of them at the end
+		if next := i + 1; next == len(found.tasks) || found.tasks[next].priority != task.priority || found.tasks[next].queue != task.queue {
+			f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
+		}
 	}
 	full := len(found.tasks) >= look.limit
 	stopped, cut := false, false
