@@ -72,19 +72,6 @@ func (s *PGStore) openSession(ctx context.Context, w workerRecord) (session, err
 	return p, nil
 }
 
-// hintLater tells the other workers of tasks that are about to be given back.
-func (p *pgSession) hintLater(tasks []*claimedTask) {
-	seen := map[string]bool{}
-	var queues []string
-	for _, task := range tasks {
-		if !seen[task.queue] {
-			seen[task.queue] = true
-			queues = append(queues, task.queue)
-		}
-	}
-	p.store.waker.wakeLater(queues)
-}
-
 func (p *pgSession) wakeups() <-chan wakeup { return p.hints }
 
 func (p *pgSession) register(ctx context.Context, id string) error {
@@ -176,7 +163,7 @@ func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int6
 		}, batch)
 		if sqlState(err) != stateLockNotAvailable {
 			if err == nil {
-				settleAll(batch)
+				p.settled(batch)
 			}
 			return lost, err
 		}
@@ -184,11 +171,17 @@ func (p *pgSession) finish(ctx context.Context, batch []finishedAttempt) ([]int6
 	return p.finishFree(ctx, batch)
 }
 
-// settleAll settles tasks that the database has answered for.
-func settleAll(batch []finishedAttempt) {
+// settled settles tasks that the database has answered for, and tells everybody of those that were given back: they stand
+// where others may have passed.
+func (p *pgSession) settled(batch []finishedAttempt) {
+	var queues []string
 	for _, f := range batch {
 		f.task.settle()
+		if f.outcome == outcomeReleased {
+			queues = addQueue(queues, f.task.queue)
+		}
 	}
+	p.store.waker.wake(queues)
 }
 
 const heldTasks = `select {schema}.anchor_held($1::bigint[])`
@@ -212,7 +205,7 @@ func (p *pgSession) finishFree(ctx context.Context, batch []finishedAttempt) (lo
 		})
 	})
 	if err == nil {
-		settleAll(free)
+		p.settled(free)
 		if len(held) > 0 {
 			err = &heldError{held}
 		}

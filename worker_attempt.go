@@ -396,13 +396,8 @@ func (w *worker) watch(ctx context.Context) {
 		if w.lease.over() {
 			w.running.loseClaims("")
 		}
-		if stale := w.intake.stale(); len(stale) > 0 {
-			for _, task := range stale {
-				w.giveBack(task)
-			}
-			if hinting, ok := w.session.(interface{ hintLater(tasks []*claimedTask) }); ok {
-				hinting.hintLater(stale)
-			}
+		for _, task := range w.intake.stale() {
+			w.giveBack(task)
 		}
 		now := time.Now()
 		for _, a := range w.running.all() {
