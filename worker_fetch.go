@@ -25,7 +25,9 @@ func (w *worker) fetch(ctx context.Context) {
 	defer cancelClaims()
 	req := claimRequest{names: w.names, queues: w.options.queues}
 	backoff := time.Duration(0)
-	look, left := false, false // to look now; that tasks were left which need room
+	interval := w.options.pollInterval
+	nextPoll := rand.N(interval) // workers that start together do not poll together for ever
+	look, left := false, false   // to look now; that tasks were left which need room
 	for ctx.Err() == nil {
 		if look {
 			if req.limit, req.firstHand = w.intake.capacity(); req.limit > 0 {
@@ -67,8 +69,8 @@ func (w *worker) fetch(ctx context.Context) {
 			look = true
 		case <-poll.C:
 			look, req.sweep = true, true
-			interval := w.options.pollInterval
-			poll.Reset(interval - interval/10 + rand.N(interval/5))
+			poll.Reset(nextPoll)
+			nextPoll = interval - interval/10 + rand.N(interval/5)
 		}
 	}
 }
