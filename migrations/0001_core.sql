@@ -209,8 +209,8 @@ $$;
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
 -- 'crowded' says that a turn was waited for in vain.
 --
--- The tasks of a lane come in no order: one scan of all their places costs half of what a join would, which looks up the size
--- of the table for each.
+-- The tasks of a lane come in no order: they are updated by one scan of all their places. A join would begin a scan for
+-- each, which looks up the size of the table.
 --
 -- The planner has one choice, the ordered scan of anchor_tasks_ready, so that the plan depends on no statistics.
 create function {schema}.anchor_claim(

@@ -146,7 +146,9 @@ func (q *bareQueue) claim(ctx context.Context, conn *pgx.Conn, worker string, to
 		}
 		h.handle(&protocol.Payload{N: -1})
 		ids = append(ids, id)
-		*floor = bareFloor{next, id}
+		if c := next.Compare(floor.nextRun); c > 0 || c == 0 && id > floor.id { // they come in no order
+			*floor = bareFloor{next, id}
+		}
 	}
 	return ids, rows.Err()
 }
