@@ -80,12 +80,13 @@ func TestOnPostgreSQLAgainAndTogether(t *testing.T) {
 	url := testdb.New(t)
 	checkLife(t, testprogram.Succeed(t, "-database-url", url))
 
-	// Two at a time share their workers, so what each tells is not known; that both end well is.
+	// Two at a time share their workers, so what each tells is not known, nor whether a task of the other's begins behind its
+	// summary; that both end well is.
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
 			o := testprogram.Start(t, "-database-url", url, "-n", "500")
-			if o.Code != 0 || !strings.HasSuffix(o.Stdout, summary) {
+			if o.Code != 0 || !strings.Contains(o.Stdout, summary) {
 				t.Errorf("exit code %d, stderr:\n%s\nstdout:\n%s", o.Code, o.Stderr, o.Stdout)
 			}
 		})
