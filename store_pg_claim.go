@@ -1,7 +1,6 @@
 package anchor
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -102,7 +101,7 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 				report.at = position{nextRun.Time, id.Int64}
 			}
 			found.reports = append(found.reports, report)
-			slices.SortFunc(found.tasks[sorted:], byPosition)
+			slices.SortFunc(found.tasks[sorted:], func(a, b *claimedTask) int { return a.position().compare(b.position()) })
 			sorted = len(found.tasks)
 			continue
 		}
@@ -119,11 +118,6 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 		found.tasks = append(found.tasks, task)
 	}
 	return found, rows.Err()
-}
-
-// byPosition orders the tasks of a lane.
-func byPosition(a, b *claimedTask) int {
-	return cmp.Or(a.nextRun.Compare(b.nextRun), cmp.Compare(a.id, b.id))
 }
 
 // internedStrings gives equal bytes one string. Used by one goroutine.

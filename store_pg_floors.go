@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -64,10 +65,13 @@ type position struct {
 	id      int64
 }
 
-func (p position) before(other position) bool {
-	c := p.nextRun.Compare(other.nextRun)
-	return c < 0 || c == 0 && p.id < other.id
+func (p position) compare(other position) int {
+	return cmp.Or(p.nextRun.Compare(other.nextRun), cmp.Compare(p.id, other.id))
 }
+
+func (p position) before(other position) bool { return p.compare(other) < 0 }
+
+func (t *claimedTask) position() position { return position{t.nextRun, t.id} }
 
 type laneAt struct {
 	lane
@@ -198,7 +202,7 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	}
 	for i, task := range found.tasks { // those of a lane come together, the last of them at the end
 		if next := i + 1; next == len(found.tasks) || found.tasks[next].priority != task.priority || found.tasks[next].queue != task.queue {
-			f.raise(lane{task.queue, task.priority}, position{task.nextRun, task.id}, false)
+			f.raise(lane{task.queue, task.priority}, task.position(), false)
 		}
 	}
 	full := len(found.tasks) >= look.limit

@@ -178,7 +178,7 @@ func (p *pgSession) settled(batch []finishedAttempt) {
 	for _, f := range batch {
 		f.task.settle()
 		if f.outcome == outcomeReleased {
-			queues = addQueue(queues, f.task.queue)
+			queues = append(queues, f.task.queue)
 		}
 	}
 	p.store.waker.wake(queues)
