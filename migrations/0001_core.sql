@@ -107,13 +107,18 @@ create table {schema}.anchor_workers (
 -- it took from. It is written with the claim and deleted some time after the last of its tasks has ended; a row that is
 -- left over does no harm. A worker's row is not deleted before these. Rows are inserted and deleted, never updated: what
 -- decides on a deletion would not be looked at again. A claim that had its turn at a lane (anchor_turn) and got all that it
--- asked for also notes its front, which is the lane and the names that it claimed: others begin where it has ended.
+-- asked for also notes its front, which is the lane and the names that it claimed, and where it began and ended there: others
+-- go on behind that.
 create table {schema}.anchor_claims (
   worker_id uuid not null,
   token bigint not null,
   part integer not null,
   ids bigint[] not null,
   front bigint,
+  queue text collate "C",
+  priority smallint,
+  from_next_run timestamptz,
+  from_id bigint,
   to_next_run timestamptz,
   to_id bigint,
   primary key (worker_id, token, part)
@@ -137,8 +142,10 @@ as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smal
 -- Deletes what p_worker noted of those claims of which nothing runs any more. That is read from the tasks themselves,
 -- whatever the caller believes: nobody would ever take back what still ran. It waits for nobody: a process that is stopped
 -- while it reads the answer of a claim holds rows. Tokens and ids are looked up one by one, whatever statistics say, but for
--- ids that stand close together: a walk from the least to the greatest reads a fortieth of the pages.
-create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[]) returns void
+-- ids that stand close together: a walk from the least to the greatest reads a fortieth of the pages. Where p_walk says that
+-- the claims were settled, one with a front is walked in its lane, as it was claimed: this marks what is dead in
+-- anchor_tasks_ready while its pages are at hand, and who looks from the beginning need not read them again.
+create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[], p_walk boolean default false) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 set jit = off set plan_cache_mode = force_generic_plan
@@ -151,6 +158,11 @@ begin
         from {schema}.anchor_claims k cross join lateral (select min(i.id) as least, max(i.id) as most from unnest(k.ids) as i (id)) s
         where k.worker_id = p_worker and k.token = x.token
           and not case
+            when p_walk and k.front is not null then exists (
+              select from {schema}.anchor_tasks_hot t
+              where t.queue = k.queue and t.priority = k.priority
+                and (t.next_run, t.id) >= (k.from_next_run, k.from_id) and (t.next_run, t.id) <= (k.to_next_run, k.to_id)
+                and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
             when s.most - s.least < 2 * cardinality(k.ids) then exists (
               select from {schema}.anchor_tasks_hot t
               where t.id >= s.least and t.id <= s.most and t.status = 'running' and t.claim_token = k.token and t.worker_id = k.worker_id offset 0)
@@ -277,7 +289,7 @@ begin
     raise exception 'anchor: the lease of this worker is over' using errcode = 'AN001';
   end if;
   if cardinality(p_settled) > 0 then
-    perform {schema}.anchor_forget_claims(p_worker, p_settled);
+    perform {schema}.anchor_forget_claims(p_worker, p_settled, true);
   end if;
   if v_large then
     v_in_flight := {schema}.anchor_in_flight();
@@ -476,9 +488,11 @@ begin
             from picked p window so_far as (rows unbounded preceding)) c
           where c.first_hands <= v_first_hand and (c.bytes <= p_bytes or c.n = 1)),
         noted as (
-          insert into {schema}.anchor_claims (worker_id, token, part, ids, front, to_next_run, to_id)
-          select p_worker, p_token, v_part, array_agg(k.id), case when count(*) = v_want then v_front end, (array_agg(k.next_run))[count(*)], (array_agg(k.id))[count(*)]
-          from kept k having count(*) > 0)
+          insert into {schema}.anchor_claims (worker_id, token, part, ids, front, queue, priority, from_next_run, from_id, to_next_run, to_id)
+          select p_worker, p_token, v_part, g.ids, f.*
+          from (select array_agg(k.id) as ids, array_agg(k.next_run) as next_runs from kept k having count(*) > 0) g
+            left join lateral (select v_front, v_queue, v_priority, g.next_runs[1], g.ids[1], g.next_runs[v_want], g.ids[v_want]) f
+            on cardinality(g.ids) = v_want and v_front is not null)
         update {schema}.anchor_tasks_hot t
         set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
             started_at = v_now, updated_at = v_now
@@ -737,7 +751,7 @@ begin
     where w.id = p_worker and w.taken_back_at is null and w.lease_until > clock_timestamp();
   alive := found;
   if alive and cardinality(p_settled) > 0 then
-    perform {schema}.anchor_forget_claims(p_worker, p_settled);
+    perform {schema}.anchor_forget_claims(p_worker, p_settled, true);
   end if;
   cancelled := array(
     select t.id from {schema}.anchor_tasks_hot t
