@@ -211,3 +211,135 @@ func TestWhatWasLeftIsOfItsLane(t *testing.T) {
 		t.Errorf("tasks were left at the floors: %t, want of the first", look.behind)
 	}
 }
+
+// dearFloors have made a sweep that was dear, a second ago.
+func dearFloors(t *testing.T) *looking {
+	t.Helper()
+	l := newLooking(t)
+	l.took(l.next(claimRequest{sweep: true}), dearSweep)
+	l.floors.sweptForNone()
+	l.now = l.now.Add(time.Second)
+	return l
+}
+
+func TestADearSweepAsksForOthersFirst(t *testing.T) {
+	t.Parallel()
+	req := claimRequest{sweep: true, interval: 5 * time.Second}
+	l := newLooking(t)
+	look := l.next(req)
+	if look.ask != 0 {
+		t.Errorf("the first sweep asks for others' of the last %s", look.ask)
+	}
+	l.took(look, dearSweep-1, report("q", laneStopped, 1))
+	l.now = l.now.Add(time.Second)
+	l.took(l.next(claimRequest{}), 1, report("q", laneRead, 2))
+	l.floors.sweptForNone()
+	l.now = l.now.Add(time.Second)
+	look = l.next(req)
+	if look.ask != 4*time.Second {
+		t.Errorf("behind a dear one it asks for others' of the last %s, want 4 s", look.ask)
+	}
+	l.took(look, dearSweep-1, report("q", laneStopped, 1))
+	l.now = l.now.Add(time.Second)
+	if look = l.next(claimRequest{}); look.ask != 0 {
+		t.Errorf("where it goes on it asks for others' of the last %s", look.ask)
+	}
+	l.took(look, 0, report("q", laneRead, 2))
+	l.floors.sweptForNone()
+	l.now = l.now.Add(time.Second)
+	if look = l.next(req); look.ask != 0 {
+		t.Errorf("behind a cheap one it asks for others' of the last %s", look.ask)
+	}
+	req.fresh = true
+	if look := dearFloors(t).next(req); look.ask != 0 {
+		t.Errorf("begun anew it asks for others' of the last %s", look.ask)
+	}
+}
+
+func TestASweepThatLeavesTasksIsForNoneButItself(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, then laneReport
+		dear, want  bool
+	}{
+		"all was read":                 {report("p", laneStopped, 1), report("q", laneRead, 1), true, false},
+		"up to the floor":              {report("p", laneStopped, 1), report("q", laneKnown, 1), true, false},
+		"it had room for less":         {report("p", laneStopped, 1), report("q", laneLeft, 1), true, true},
+		"it had room for less before":  {report("p", laneLeft, 1), report("q", laneRead, 1), true, true},
+		"nobody has left theirs to it": {report("p", laneLeft, 1), report("q", laneRead, 1), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := dearFloors(t)
+			l.floors.dear = c.dear
+			l.took(l.next(claimRequest{sweep: true, interval: time.Second, limit: 1}), 0, c.first, report("pp", laneStopped, 1))
+			if l.floors.sweptForNone() {
+				t.Error("it is over before its end")
+			}
+			l.now = l.now.Add(time.Second)
+			l.took(l.next(claimRequest{}), 0, c.then)
+			if got := l.floors.sweptForNone(); got != c.want {
+				t.Errorf("it was for none: %t, want %t", got, c.want)
+			}
+			if l.floors.sweptForNone() {
+				t.Error("it tells twice")
+			}
+		})
+	}
+}
+
+// Where another's sweep will do, hints are followed as ever, and the next poll asks again.
+func TestAnothersSweepStandsForOneSweepAlone(t *testing.T) {
+	t.Parallel()
+	l := dearFloors(t)
+	req := claimRequest{sweep: true, interval: time.Second}
+	l.next(req)
+	if more, again := l.floors.skipped(l.now); more || again != 0 {
+		t.Errorf("it looks again at once: %t, in %s", more, again)
+	}
+	if look := l.next(claimRequest{}); look != nil {
+		t.Errorf("at once it looks at %+v", look)
+	}
+	if l.floors.sweptForNone() || !l.floors.dear {
+		t.Error("it takes the other's sweep for its own")
+	}
+	look := l.next(claimRequest{hinted: []string{"q"}})
+	if look == nil || look.sweep || !look.heads {
+		t.Fatalf("of a hint it looks at %+v, want the beginning of q", look)
+	}
+	l.took(look, time.Millisecond, report("q", laneRead, 1))
+	l.now = l.now.Add(time.Second)
+	if look := l.next(req); look == nil || !look.sweep || look.ask == 0 {
+		t.Errorf("of the next poll it looks at %+v, want a sweep that asks", look)
+	}
+}
+
+func TestAHotQueueIsLookedAtOnceAnothersSweepWillDo(t *testing.T) {
+	t.Parallel()
+	l := dearFloors(t)
+	l.next(claimRequest{sweep: true, interval: time.Second})
+	l.floors.hot = []string{"q"}
+	if more, again := l.floors.skipped(l.now); !more || again > time.Millisecond {
+		t.Errorf("it looks at q: %t, in %s", more, again)
+	}
+}
+
+// What follows a sweep from a floor reads to the end of a lane: its beginning was read just now.
+func TestASweepUpToTheFloorIsNotFollowedByALookFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	l.floors.hot = []string{"q"}
+	more, again := l.took(l.next(claimRequest{sweep: true}), time.Millisecond, report("q", laneKnown, 1))
+	if !more || again > time.Millisecond {
+		t.Errorf("it looks onward: %t, in %s", more, again)
+	}
+	look := l.next(claimRequest{})
+	if look == nil || look.heads || !slices.Equal(look.queues, []string{"q"}) {
+		t.Fatalf("it looks at %+v, want q onward", look)
+	}
+	l.took(look, time.Millisecond, report("q", laneRead, 2))
+	l.now = l.now.Add(time.Second)
+	if look := l.next(claimRequest{}); look != nil {
+		t.Errorf("then it looks at %+v", look)
+	}
+}
