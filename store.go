@@ -231,9 +231,8 @@ type claimRequest struct {
 	firstHand int
 	// hinted are queues that something has happened to.
 	hinted []string
-	// sweep asks to look at every queue from the beginning, in this and the next claims, which is asked for once an interval.
-	sweep    bool
-	interval time.Duration
+	// sweep asks to look at every queue from the beginning, in this and the next claims.
+	sweep bool
 	// fresh asks to look as if it were for the first time.
 	fresh bool
 }

@@ -12,12 +12,7 @@ import (
 const claimTasks = `select lane, id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
 from {schema}.anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $5::integer, $6::bigint, $7::integer, $8::text[],
   $9::text, $10::integer, $11::timestamptz, $12::bigint,
-  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean, $22::boolean[], $23::boolean)`
-
-const (
-	beginSweep = `select {schema}.anchor_begin_sweep($1::uuid, $2::bigint)`
-	leaveSweep = `update {schema}.anchor_workers set swept_at = null where id = $1::uuid`
-)
+  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean, $22::boolean[])`
 
 const (
 	// claimBytes bounds the parameters that a claim takes out of one lane, by their size on disk.
@@ -36,10 +31,6 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 		return claimed{again: again}, nil
 	}
 	worker, token := p.id(), newToken()
-	if look.ask > 0 && p.sweptByOthers(ctx, worker, look.ask) {
-		more, again := p.floors.skipped(time.Now())
-		return claimed{more: more, again: again}, nil
-	}
 	settled := p.held.take(worker, forgetTogether)
 	var found claimFound
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) (err error) {
@@ -60,12 +51,6 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 	p.held.add(worker, token, found.tasks)
 	now := time.Now()
 	more, again := p.floors.looked(look, found, began, now)
-	if p.floors.sweptForNone() {
-		_ = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error { // at worst others find what is left a poll later
-			_, err := conn.Exec(ctx, p.store.sql(leaveSweep), worker)
-			return err
-		})
-	}
 	return claimed{tasks: found.tasks, more: more, again: again}, nil
 }
 
@@ -76,19 +61,10 @@ type claimFound struct {
 	crowded bool // it has waited for its turn in vain
 }
 
-// sweptByOthers tells whether a sweep can be left to another worker, else others can leave theirs to this one.
-func (p *pgSession) sweptByOthers(ctx context.Context, worker string, within time.Duration) bool {
-	begin := true
-	_ = onConn(ctx, p.pool, func(conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, p.store.sql(beginSweep), worker, within.Microseconds()).Scan(&begin)
-	})
-	return !begin
-}
-
 func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, token int64, req claimRequest, look *claimLook, settled []int64) (claimFound, error) {
 	rows, err := db.Query(ctx, p.store.sql(claimTasks), worker, token, req.names, look.limit, req.firstHand, claimBytes, claimWalk, look.queues,
 		look.from.queue, look.from.priority, look.from.nextRun, look.from.id,
-		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait, look.behind, look.sweep)
+		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait, look.behind)
 	if err != nil {
 		return claimFound{}, err
 	}

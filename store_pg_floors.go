@@ -26,9 +26,6 @@ const (
 	// cost a small one more than it saves.
 	largeClaim = 500
 
-	// dearSweep is how long a sweep takes that a worker rather leaves to others of the same tasks and queues.
-	dearSweep = 10 * time.Millisecond
-
 	// maxLookQueues bounds the queues of one look.
 	maxLookQueues = 100
 	// maxFloors bounds what is remembered.
@@ -39,8 +36,7 @@ const (
 // there, or where others have come farther, so that it does not pass again what was claimed and cannot be vacuumed yet,
 // nor what this worker has no handlers for. What may stand before that (late commits, what was given back) is found by
 // looks from the beginning: at the queues of which a hint came, as soon as their share of the time allows, and at every
-// queue once a poll interval, in pieces. Where that is dear, and others work on the same, one of them does it for all. Used by
-// one goroutine.
+// queue once a poll interval, in pieces. Used by one goroutine.
 type claimFloors struct {
 	floors map[string][]floor // of each queue, by priority
 	count  int
@@ -50,13 +46,8 @@ type claimFloors struct {
 	onward []string // those of which such a look has read enough: the sweep covers what it has left out
 
 	sweeping bool
-	swept    bool          // the last look from the beginning was the sweep's
-	from     laneAt        // where the sweep goes on
-	begun    time.Time     // when its first look began
-	spent    time.Duration // by its looks
-	asked    bool          // others leave theirs to it
-	left     bool          // it had to leave tasks
-	dear     bool          // the one before was
+	swept    bool   // the last look from the beginning was the sweep's
+	from     laneAt // where the sweep goes on
 	nextHead time.Time
 	limit    int // of tasks where many turned out to be for free slots only; 0: none
 
@@ -105,10 +96,6 @@ const (
 	laneLeft    laneState = "left"    // there is more to claim
 	laneStopped laneState = "stopped" // there may be more; enough was read
 
-	// laneKnown is of a sweep that has read a lane from its beginning to its floor. Its queue is hot, else the sweep would not
-	// know a floor.
-	laneKnown laneState = "known"
-
 	// laneCrowded is of no lane: the claim has waited for its turn in vain.
 	laneCrowded laneState = "crowded"
 )
@@ -137,8 +124,6 @@ type claimLook struct {
 	ids         []int64
 	careful     []bool
 	behind      []bool // tasks are left there that others may not have seen
-
-	ask time.Duration // first, whether another worker has begun a sweep within this; 0: not
 }
 
 // next is the next look, nil when there is nothing to look at; again says then how soon there will be, 0 for not.
@@ -164,12 +149,6 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 	switch {
 	case heads && f.sweeping && (!f.swept || len(f.behind) == 0):
 		look = &claimLook{limit: limit, heads: true, sweep: true, from: f.from}
-		if f.from == (laneAt{}) {
-			f.begun, f.spent, f.left, f.asked = now, 0, false, f.dear
-			if f.dear {
-				look.ask = req.interval - req.interval/5 // by the next poll it would be too old
-			}
-		}
 		if len(req.queues) > 0 {
 			look.queues = slices.Sorted(slices.Values(req.queues))
 			at, _ := slices.BinarySearch(look.queues, f.from.queue)
@@ -185,16 +164,10 @@ func (f *claimFloors) next(req claimRequest, now time.Time) (look *claimLook, ag
 		look = &claimLook{limit: limit, queues: slices.Clone(f.hot[:min(len(f.hot), maxLookQueues)])}
 		f.complete(look, look.queues, now)
 		return look, 0
+	case f.sweeping || len(f.behind) > 0:
+		return nil, max(f.nextHead.Sub(now), time.Microsecond)
 	}
-	return nil, f.untilHead(now)
-}
-
-// untilHead is how soon a look from the beginning is due, 0 for no sooner than a poll.
-func (f *claimFloors) untilHead(now time.Time) time.Duration {
-	if f.sweeping || len(f.behind) > 0 {
-		return max(f.nextHead.Sub(now), time.Microsecond)
-	}
-	return 0
+	return nil, 0
 }
 
 // complete gives a look the floors of queues, of the first of them if they are many, if it has use for them.
@@ -233,18 +206,16 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 		}
 	}
 	full := len(found.tasks) >= look.limit
-	stopped, cut, goesOn := false, false, false
+	stopped, cut := false, false
 	var last laneReport
 	for i, report := range found.reports {
 		last = report
 		switch report.state {
 		case laneLeft:
-			cut, f.left = true, f.left || look.sweep
+			cut = true
 			if report.known {
 				f.set(report.lane, report.at)
 			}
-		case laneKnown:
-			goesOn = true
 		case laneStopped:
 			stopped = true
 			f.raise(report.lane, report.at, true)
@@ -262,7 +233,6 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	}
 	f.adapt(look, len(found.tasks), cut && !full)
 	if look.sweep {
-		f.spent += now.Sub(began)
 		f.sweeping, f.from = (stopped || full) && len(found.reports) > 0, laneAt{last.lane, last.at}
 		if last.state == laneLeft { // its floor knows where; other lanes must not wait for it
 			f.from = laneAt{lane: lane{last.lane.queue, last.lane.priority + 1}}
@@ -274,37 +244,21 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 		if report.state == laneLeft || report.state == laneStopped && !look.sweep {
 			f.hot = addQueue(f.hot, report.lane.queue)
 		}
-		if report.state == laneKnown || report.state == laneStopped && look.heads && !look.sweep {
+		if report.state == laneStopped && look.heads && !look.sweep {
 			f.onward = addQueue(f.onward, report.lane.queue)
 		}
 	}
 	switch {
-	case stopped && !look.sweep || goesOn && len(found.tasks) == 0:
+	case stopped && !look.sweep:
 		return true, time.Microsecond // it goes on from there
 	case len(f.hot) > 0 && len(found.tasks) == 0:
 		return true, max(f.nextHead.Sub(now), heldPause) // others hold what is there
 	case len(f.hot) > 0:
 		return true, 0
+	case f.sweeping || len(f.behind) > 0:
+		return false, max(f.nextHead.Sub(now), time.Microsecond)
 	}
-	return false, f.untilHead(now)
-}
-
-// skipped takes in that another worker does what the sweep was to do.
-func (f *claimFloors) skipped(now time.Time) (more bool, again time.Duration) {
-	f.sweeping, f.begun = false, time.Time{}
-	if len(f.hot) > 0 {
-		return true, time.Microsecond
-	}
-	return false, f.untilHead(now)
-}
-
-// sweptForNone tells once that a sweep has come to its end which others have left to it, but which had to leave tasks.
-func (f *claimFloors) sweptForNone() bool {
-	if f.sweeping || f.begun.IsZero() {
-		return false
-	}
-	f.dear, f.begun = f.spent >= dearSweep, time.Time{}
-	return f.asked && f.left
+	return false, 0
 }
 
 // served takes the queues of a look out of those that wait for one; behind the last that was read, if it ended early,

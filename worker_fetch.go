@@ -23,9 +23,9 @@ func (w *worker) fetch(ctx context.Context) {
 	// A claim that is cut may have been committed: its tasks would count an attempt that never started.
 	claims, cancelClaims := endsAfter(ctx, claimGrace)
 	defer cancelClaims()
-	interval := w.options.pollInterval
-	req := claimRequest{names: w.names, queues: w.options.queues, interval: interval}
+	req := claimRequest{names: w.names, queues: w.options.queues}
 	backoff := time.Duration(0)
+	interval := w.options.pollInterval
 	nextPoll := rand.N(interval) // workers that start together do not poll together for ever
 	look, left := false, false   // to look now; that tasks were left which need room
 	for ctx.Err() == nil {

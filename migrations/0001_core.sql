@@ -100,8 +100,7 @@ create table {schema}.anchor_workers (
   names text[] not null,
   started_at timestamptz not null default clock_timestamp(),
   lease_until timestamptz not null,
-  taken_back_at timestamptz,
-  swept_at timestamptz -- when it last began to look at everything, if it did that for others too
+  taken_back_at timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 200);
 
 -- What each claim took, for taking back: at least the ids of what runs under its token, in one row for each lane that
@@ -203,22 +202,6 @@ exception when lock_not_available then
 end
 $$;
 
--- Tells whether a worker is to look at everything: not if another of the same tasks and queues does so that has begun within the
--- last p_within microseconds.
-create function {schema}.anchor_begin_sweep(p_worker uuid, p_within bigint) returns boolean
-language plpgsql
-set enable_hashjoin = off set enable_mergejoin = off set jit = off
-as $$
-begin
-  update {schema}.anchor_workers w set swept_at = clock_timestamp()
-    where w.id = p_worker and not exists (
-      select from {schema}.anchor_workers o
-      where o.id <> p_worker and o.names = w.names and o.queues is not distinct from w.queues
-        and o.swept_at > clock_timestamp() - p_within * interval '1 microsecond');
-  return found;
-end
-$$;
-
 -- Claims up to p_limit ready tasks: of p_queues in that order, or of every queue in order of name; in a queue by
 -- priority, then by time. A lane (queue and priority) is read from its floor, where the caller left it, else from its
 -- beginning; those of p_queues[i] are the floors from p_floor_starts[i] up to, not including, p_floor_starts[i + 1].
@@ -238,9 +221,6 @@ $$;
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
 -- 'crowded' says that a turn was waited for in vain.
 --
--- p_sweep says that the caller looks at everything. Then a lane is read up to its floor only ('known'), for another claim to go on
--- from there: so it is over the sooner.
---
 -- The tasks of a lane come in no order: they are updated by one scan of all their places. A join would begin a scan for
 -- each, which looks up the size of the table.
 --
@@ -250,7 +230,7 @@ create function {schema}.anchor_claim(
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
   p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
   p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true,
-  p_floor_behind boolean[] default null, p_sweep boolean default false)
+  p_floor_behind boolean[] default null)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -456,9 +436,8 @@ begin
         id := v_id;
         v_id := v_id + 1;
       end loop;
-      if lane is null and (v_left = 0 or p_sweep) then
-        lane := case when v_left = 0 then 'left' else 'known' end;
-        next_run := null; id := null;
+      if lane is null and v_left = 0 then
+        lane := 'left'; next_run := null; id := null;
       end if;
       if lane is not null then
         return next;
