@@ -108,6 +108,34 @@ func TestForgettingAClaimSparesOthersReadingItsTasks(t *testing.T) {
 	}
 }
 
+// Between ids that are far apart any number of others' tasks may stand, which a heartbeat must not read.
+func TestASettledClaimIsWalkedInItsLaneOnlyIfItsIDsStandClose(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		setUp string
+		lane  bool
+	}{
+		"close":     {"select", true},
+		"far apart": {"update anchor_tasks set id = id * 1000", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, s, tasks := newForgetRig(t, c.setUp)
+			r.finish(s, outcomeCompleted, tasks...)
+			tx, err := r.pool.Begin(t.Context())
+			must(t, err)
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			_, err = tx.Exec(t.Context(), "select anchor_forget_claims($1::uuid, $2::bigint[], true)", s.id(), []int64{tasks[0].token})
+			must(t, err)
+			var noted, scans int
+			must(t, tx.QueryRow(t.Context(), "select (select count(*) from anchor_claims), pg_stat_get_xact_numscans('anchor_tasks_ready'::regclass)").Scan(&noted, &scans))
+			if noted != 0 || scans > 0 != c.lane {
+				t.Errorf("%d claims are left, %d walks of the lane, want any: %t", noted, scans, c.lane)
+			}
+		})
+	}
+}
+
 // stalledClaim is a claim whose process is stopped before it reads the answer, which does not fit into the sockets.
 func (r *claimRig) stalledClaim(s *pgSession, settled *claimedTask) {
 	r.t.Helper()

@@ -143,8 +143,9 @@ as $$ select (1 + mod(floor(extract(epoch from p_at) / 14400)::bigint, 8))::smal
 -- whatever the caller believes: nobody would ever take back what still ran. It waits for nobody: a process that is stopped
 -- while it reads the answer of a claim holds rows. Tokens and ids are looked up one by one, whatever statistics say, but for
 -- ids that stand close together: a walk from the least to the greatest reads a fortieth of the pages. Where p_walk says that
--- the claims were settled, one with a front is walked in its lane, as it was claimed: this marks what is dead in
--- anchor_tasks_ready while its pages are at hand, and who looks from the beginning need not read them again.
+-- the claims were settled, such a one with a front is walked in its lane, as it was claimed: this marks what is dead in
+-- anchor_tasks_ready while its pages are at hand, and who looks from the beginning need not read them again. One whose ids are
+-- far apart might have any number of others' tasks between.
 create function {schema}.anchor_forget_claims(p_worker uuid, p_tokens bigint[], p_walk boolean default false) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -158,7 +159,7 @@ begin
         from {schema}.anchor_claims k cross join lateral (select min(i.id) as least, max(i.id) as most from unnest(k.ids) as i (id)) s
         where k.worker_id = p_worker and k.token = x.token
           and not case
-            when p_walk and k.front is not null then exists (
+            when p_walk and k.front is not null and s.most - s.least < 2 * cardinality(k.ids) then exists (
               select from {schema}.anchor_tasks_hot t
               where t.queue = k.queue and t.priority = k.priority
                 and (t.next_run, t.id) >= (k.from_next_run, k.from_id) and (t.next_run, t.id) <= (k.to_next_run, k.to_id)
