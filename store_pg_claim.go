@@ -12,7 +12,7 @@ import (
 const claimTasks = `select lane, id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
 from {schema}.anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $5::integer, $6::bigint, $7::integer, $8::text[],
   $9::text, $10::integer, $11::timestamptz, $12::bigint,
-  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean, $22::boolean[])`
+  $13::integer[], $14::integer[], $15::timestamptz[], $16::bigint[], $17::boolean[], $18::bigint[], $19::text[], $20::boolean, $21::boolean, $22::boolean[], $23::boolean)`
 
 const (
 	// claimBytes bounds the parameters that a claim takes out of one lane, by their size on disk.
@@ -35,6 +35,11 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 	var found claimFound
 	err := onConn(ctx, p.pool, func(conn *pgxpool.Conn) (err error) {
 		found, err = p.readClaim(ctx, conn, worker, token, req, look, tokensOf(settled))
+		if look.optimistic && (isConflict(err) || sqlState(err) == stateLockNotAvailable) {
+			look.optimistic = false
+			found, err = p.readClaim(ctx, conn, worker, token, req, look, tokensOf(settled))
+			found.contested = true
+		}
 		if err == nil && len(found.tasks) > 0 {
 			err = pauseAt(pauseAfterClaimCommit, found.tasks[0].attempt)
 		}
@@ -56,15 +61,16 @@ func (p *pgSession) claim(ctx context.Context, req claimRequest) (claimed, error
 
 // claimFound is what a claim answered.
 type claimFound struct {
-	tasks   []*claimedTask
-	reports []laneReport
-	crowded bool // it has waited for its turn in vain
+	tasks     []*claimedTask
+	reports   []laneReport
+	crowded   bool // it has waited for its turn in vain
+	contested bool // others were faster with some of what it was after
 }
 
 func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, token int64, req claimRequest, look *claimLook, settled []int64) (claimFound, error) {
 	rows, err := db.Query(ctx, p.store.sql(claimTasks), worker, token, req.names, look.limit, req.firstHand, claimBytes, claimWalk, look.queues,
 		look.from.queue, look.from.priority, look.from.nextRun, look.from.id,
-		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait, look.behind)
+		look.starts, look.priorities, look.nextRuns, look.ids, look.careful, settled, look.floorQueues, look.heads, look.wait, look.behind, look.optimistic)
 	if err != nil {
 		return claimFound{}, err
 	}
@@ -91,8 +97,12 @@ func (p *pgSession) readClaim(ctx context.Context, db querier, worker string, to
 		if err := rows.Scan(into...); err != nil {
 			return claimFound{}, err
 		}
-		if state != nil && laneState(state) == laneCrowded {
+		switch laneState(state) {
+		case laneCrowded:
 			found.crowded = true
+			continue
+		case laneContested:
+			found.contested = true
 			continue
 		}
 		if state != nil {

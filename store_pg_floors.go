@@ -22,6 +22,9 @@ const (
 	// may be stopped.
 	crowdedPause = 2 * time.Second
 
+	// contestedPause is for how long claims lock what they will update, when one that did not has met others.
+	contestedPause = 2 * time.Second
+
 	// largeClaim is from how many tasks on a claim takes care not to meet others, as anchor_claim has it. What that needs would
 	// cost a small one more than it saves.
 	largeClaim = 500
@@ -51,7 +54,8 @@ type claimFloors struct {
 	nextHead time.Time
 	limit    int // of tasks where many turned out to be for free slots only; 0: none
 
-	patient time.Time // from when claims wait for their turn again
+	patient    time.Time // from when claims wait for their turn again
+	optimistic time.Time // from when claims update without a lock before
 }
 
 type lane struct {
@@ -96,8 +100,10 @@ const (
 	laneLeft    laneState = "left"    // there is more to claim
 	laneStopped laneState = "stopped" // there may be more; enough was read
 
-	// laneCrowded is of no lane: the claim has waited for its turn in vain.
-	laneCrowded laneState = "crowded"
+	// laneCrowded and laneContested are of no lane: the claim has waited for its turn in vain, and others were faster with
+	// what it had not locked.
+	laneCrowded   laneState = "crowded"
+	laneContested laneState = "contested"
 )
 
 type laneReport struct {
@@ -109,12 +115,13 @@ type laneReport struct {
 
 // claimLook is one look, as the arguments of a claim.
 type claimLook struct {
-	limit  int
-	heads  bool // from the beginning of each lane
-	sweep  bool // of all queues, in order of their names
-	wait   bool // for its turn at a lane
-	queues []string
-	from   laneAt
+	limit      int
+	heads      bool // from the beginning of each lane
+	sweep      bool // of all queues, in order of their names
+	wait       bool // for its turn at a lane
+	optimistic bool // whose turn it is at a lane need not lock what it will update
+	queues     []string
+	from       laneAt
 
 	// The floors of floorQueues: a look from the beginning of a lane reads up to its floor with care, and on from there.
 	floorQueues []string
@@ -175,7 +182,7 @@ func (f *claimFloors) complete(look *claimLook, queues []string, now time.Time) 
 	if look.heads && look.limit < largeClaim {
 		return
 	}
-	look.wait = !now.Before(f.patient)
+	look.wait, look.optimistic = !now.Before(f.patient), !now.Before(f.optimistic)
 	look.floorQueues = slices.Clone(queues[:min(len(queues), maxLookQueues)])
 	look.starts = append(look.starts, 1)
 	for _, queue := range look.floorQueues {
@@ -199,6 +206,9 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	}
 	if found.crowded {
 		f.patient = now.Add(crowdedPause)
+	}
+	if found.contested {
+		f.optimistic = now.Add(contestedPause)
 	}
 	for i, task := range found.tasks { // those of a lane come together, the last of them at the end
 		if next := i + 1; next == len(found.tasks) || found.tasks[next].priority != task.priority || found.tasks[next].queue != task.queue {

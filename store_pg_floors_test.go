@@ -144,6 +144,26 @@ func TestACrowdedLaneIsNotWaitedForAgain(t *testing.T) {
 	}
 }
 
+// Who has met others that take no turns locks for a while what it will update.
+func TestAContestedLaneIsLockedForAWhile(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	req := claimRequest{hinted: []string{"q"}, limit: largeClaim}
+	look := l.next(req)
+	if !look.optimistic {
+		t.Error("the first look locks")
+	}
+	l.floors.looked(look, claimFound{contested: true}, l.now, l.now)
+	l.now = l.now.Add(contestedPause - time.Millisecond)
+	if l.next(req).optimistic {
+		t.Error("the next look does not lock")
+	}
+	l.now = l.now.Add(time.Millisecond)
+	if !l.next(req).optimistic {
+		t.Errorf("all looks lock after %v", contestedPause)
+	}
+}
+
 // Where tasks were left is where the next look begins, carefully if that is behind what was read before.
 func TestFloorsMoveToWhatWasLeft(t *testing.T) {
 	t.Parallel()

@@ -176,11 +176,14 @@ begin
 end
 $$;
 
--- The transactions that write at the moment, as a row's xmax tells of them.
+-- The transactions that write at the moment, as a row's xmax tells of them. A snapshot does not name those that have begun
+-- since the last one that ended: they are the next few, whether they have begun or not.
 create function {schema}.anchor_in_flight() returns xid[]
 language sql
 as $$
-  select array(select x::xid from pg_snapshot_xip(pg_current_snapshot()) as x)
+  select array(select x::xid from pg_snapshot_xip(s.s) as x
+    union all select (pg_snapshot_xmax(s.s)::text::bigint + n)::text::xid8::xid from generate_series(0, 49) as n)
+  from (select pg_current_snapshot()) as s (s)
 $$;
 
 -- Waits for a claim's turn at a lane, if p_wait, but not for long: who has it may be stopped. It ends with the caller's
@@ -216,11 +219,13 @@ $$;
 -- is deleted.
 --
 -- Large claims do not meet: they take turns at a lane, unless p_wait is false and it is not theirs at once, and pass by
--- xmax what others have just taken. (SKIP LOCKED alone passes as well, for two locks of the lock manager a row.)
+-- xmax what others have just taken. (SKIP LOCKED alone passes as well, for two locks of the lock manager a row.) So who has
+-- its turn need not lock what it will update, if p_optimistic: small claims, and others that cancel, may be faster with some
+-- of it, or hold it. Then it gets less, or fails soon by lock_timeout or because a task has just moved to another partition.
 --
 -- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
--- 'crowded' says that a turn was waited for in vain.
+-- 'crowded' says that a turn was waited for in vain, 'contested' that others were faster with what was not locked.
 --
 -- The tasks of a lane come in no order: they are updated by one scan of all their places. A join would begin a scan for
 -- each, which looks up the size of the table.
@@ -231,7 +236,7 @@ create function {schema}.anchor_claim(
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
   p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
   p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true,
-  p_floor_behind boolean[] default null)
+  p_floor_behind boolean[] default null, p_optimistic boolean default false)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -253,6 +258,7 @@ declare
   v_in_flight xid[] := '{}';
   v_asked boolean := false; -- for its turn
   v_front bigint;
+  v_optimistic boolean;
   v_behind boolean;
   v_met boolean := false; -- the lane's beginning is known
   v_turn integer := 0;
@@ -473,16 +479,30 @@ begin
         end if;
         v_in_flight := {schema}.anchor_in_flight();
       end if;
+      v_optimistic := p_optimistic and v_front is not null;
+      if v_optimistic then
+        perform set_config('lock_timeout', '50ms', true); -- less than deadlock_timeout: nobody else's transaction is broken
+      end if;
       return query
         with picked as materialized (
-          select t.ctid as place, t.next_run, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
-          from {schema}.anchor_tasks_hot t
-          where t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
-            and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
-            and t.name = any (p_names) and (t.xmax = '0' or t.xmax <> all (v_in_flight))
-          order by t.queue, t.priority, t.next_run, t.id
-          limit v_want
-          for update skip locked),
+          select * from (
+            select t.ctid as place, t.next_run, t.id, t.attempts > 0 or t.max_attempts = 1 as first_hand, pg_column_size(t.spec) as size
+            from {schema}.anchor_tasks_hot t
+            where not v_optimistic and t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+              and t.name = any (p_names) and (t.xmax = '0' or t.xmax <> all (v_in_flight))
+            order by t.queue, t.priority, t.next_run, t.id
+            limit v_want
+            for update skip locked) p
+          union all
+          select * from (
+            select t.ctid, t.next_run, t.id, t.attempts > 0 or t.max_attempts = 1, pg_column_size(t.spec)
+            from {schema}.anchor_tasks_hot t
+            where v_optimistic and t.status = 'pending' and t.queue = v_queue and t.priority = v_priority
+              and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
+              and t.name = any (p_names) and (t.xmax = '0' or t.xmax <> all (v_in_flight))
+            order by t.queue, t.priority, t.next_run, t.id
+            limit v_want) p),
         kept as materialized (
           select c.place, c.next_run, c.id from (
             select p.place, p.next_run, p.id, count(*) over so_far as n, count(*) filter (where p.first_hand) over so_far as first_hands, sum(p.size) over so_far as bytes
@@ -497,12 +517,18 @@ begin
         update {schema}.anchor_tasks_hot t
         set status = 'running', attempts = t.attempts + 1, worker_id = p_worker, claim_token = p_token,
             started_at = v_now, updated_at = v_now
-        where t.ctid = any (array(select k.place from kept k))
+        where t.ctid = any (array(select k.place from kept k)) and t.status = 'pending' and t.next_run <= v_now
         returning null::text, t.id, t.name, t.queue, t.priority, t.attempts, t.max_attempts,
           t.created_at, t.next_run, t.started_at, t.unique_tag, t.spec::text, t.attributes::text;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
       v_first_hand := greatest(v_first_hand - v_got, 0);
+      if v_optimistic and v_got < v_want and exists (
+          select from {schema}.anchor_claims c
+          where c.worker_id = p_worker and c.token = p_token and c.part = v_part and v_got < cardinality(c.ids)) then
+        lane := 'contested';
+        return next;
+      end if;
       lane := 'left'; next_run := null; id := null;
       if v_got < v_want then
         select r.next_run, r.id, exists (

@@ -55,7 +55,7 @@ values (gen_random_uuid(), 'bare', 0, 1, '{Bench}', now() + interval '1 hour') r
 	// The lane that all tasks are in is read from a floor.
 	bareClaim = `select id, name, queue, priority, attempts, max_attempts, created_at, next_run, started_at, unique_tag, spec, attributes
 from anchor_claim($1::uuid, $2::bigint, $3::text[], $4::integer, $4::integer, 1::bigint << 40, 20000, '{default}',
-  '', 0, '-infinity', 0, '{1,2}', '{0}', array[$5::timestamptz], array[$6::bigint], '{f}', array[$7::bigint], p_floor_behind => '{f}') where lane is null`
+  '', 0, '-infinity', 0, '{1,2}', '{0}', array[$5::timestamptz], array[$6::bigint], '{f}', array[$7::bigint], p_floor_behind => '{f}', p_optimistic => true) where lane is null`
 
 	bareComplete = `select anchor_complete($1::bigint[], $2::bigint[])`
 )
