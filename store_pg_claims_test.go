@@ -300,7 +300,7 @@ func TestAClaimTouchesNoIndexOfTheTasks(t *testing.T) {
 	must(t, err)
 	defer func() { _ = tx.Rollback(context.Background()) }()
 	look, _ := (&claimFloors{}).next(claimRequest{limit: 5000, firstHand: 5000, sweep: true}, time.Now())
-	found, err := s.readClaim(t.Context(), tx, s.id(), 7, claimRequest{names: []string{"Claimed"}, firstHand: 5000}, look, nil)
+	found, err := s.plainClaim(t.Context(), tx, claimCall{worker: s.id(), token: 7, req: claimRequest{names: []string{"Claimed"}, firstHand: 5000}, look: look})
 	must(t, err)
 	var hot int
 	must(t, tx.QueryRow(t.Context(), "select pg_stat_get_xact_tuples_hot_updated('anchor_tasks_hot'::regclass)").Scan(&hot))
@@ -366,7 +366,7 @@ func TestLargeClaimsTakeTurns(t *testing.T) {
 		// A look that goes on where another has ended.
 		look.heads, look.starts, look.priorities, look.ids, look.careful = false, []int32{1, 2}, []int32{0}, []int64{0}, []bool{false}
 		look.nextRuns = []time.Time{time.Unix(0, 0)}
-		found, err := s.readClaim(t.Context(), tx, s.id(), newToken(), claimRequest{names: []string{"Claimed"}, firstHand: limit}, look, nil)
+		found, err := s.plainClaim(t.Context(), tx, claimCall{worker: s.id(), token: newToken(), req: claimRequest{names: []string{"Claimed"}, firstHand: limit}, look: look})
 		must(t, err)
 		if found.crowded != wantCrowded {
 			t.Errorf("%s has waited in vain: %t, want %t", what, found.crowded, wantCrowded)

@@ -32,6 +32,10 @@ func TestAClaimShrugsOffWhoComesInBetween(t *testing.T) {
 			_, err := s.finish(r.t.Context(), []finishedAttempt{{task: r.claimUpTo(s, 1, 1)[0], outcome: outcomeRetried, after: time.Hour}})
 			must(r.t, err)
 		}, true, []int64{1}},
+		"one is claimed and given back": {func(r frontRig, ids []int64) {
+			s := r.session()
+			r.finish(s, outcomeReleased, r.claimUpTo(s, 1, 1)...)
+		}, false, nil},
 		"two hold one": {func(r frontRig, ids []int64) {
 			for range 2 {
 				holder := r.connect()
@@ -47,10 +51,11 @@ func TestAClaimShrugsOffWhoComesInBetween(t *testing.T) {
 			r := frontRig{newClaimRig(t)}
 			ids := r.enqueued(600)
 			r.exec(`create function come_between() returns trigger language plpgsql as $$
+				declare was text := current_setting('lock_timeout');
 				begin
 					perform set_config('lock_timeout', '0', true);
 					perform pg_advisory_xact_lock(42);
-					perform set_config('lock_timeout', '50ms', true);
+					perform set_config('lock_timeout', was, true);
 					return new;
 				end $$`)
 			r.exec("create trigger come_between before update on anchor_tasks_hot for each row when (old.id = " + strconv.FormatInt(ids[0], 10) + ") execute function come_between()")
@@ -69,7 +74,7 @@ func TestAClaimShrugsOffWhoComesInBetween(t *testing.T) {
 			}
 			go func() { claimed <- claim("default") }()
 			eventually(t, "the claim has got to its first task", func() bool {
-				return readOne[bool](r.pgRig, "select exists (select from pg_locks where locktype = 'advisory' and objid = 42 and not granted)")
+				return readOne[bool](r.pgRig, "select exists (select from pg_locks where locktype = 'advisory' and objid = 42 and not granted and database = (select oid from pg_database where datname = current_database()))")
 			})
 			c.others(r, ids)
 			_, err = gate.Exec(t.Context(), "select pg_advisory_unlock(42)")
@@ -77,12 +82,15 @@ func TestAClaimShrugsOffWhoComesInBetween(t *testing.T) {
 			if err := receive(t, "the claim has ended", claimed); err != nil {
 				t.Fatalf("the claim failed: %v", err)
 			}
-			if s.floors.optimistic.Before(time.Now()) {
+			// Whether what was given back is claimed after all depends on the release of PostgreSQL.
+			if s.floors.optimistic.IsZero() && c.left != nil {
 				t.Error("the next claim does not lock what it will update")
 			}
 			for range 5 {
 				must(t, claim())
 			}
+			_, found := r.fromTheBeginning(s) // what was given back stands before what was claimed
+			got = append(got, found...)
 			var gotIDs, want []int64
 			for _, task := range got {
 				gotIDs = append(gotIDs, task.id)

@@ -56,3 +56,47 @@ func TestAnEnqueueWhoseAnswerIsLostIsNotSentAgain(t *testing.T) {
 		}
 	}
 }
+
+// The connection is lost before or behind the commit of a large claim, or before that is durable: what it took is pending
+// again by the next heartbeat, as if it had not been.
+func TestALargeClaimWhoseAnswerIsLostIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		for name, rule := range map[string]proxy.Rule{
+			"before the claim":  {Statement: "anchor_claim(", Act: proxy.CutBefore},
+			"behind the commit": {Statement: "commit", Whole: true, Act: proxy.CutAfter},
+			"before the flush":  {Statement: "pg_logical_emit_message", Act: proxy.CutBefore},
+		} {
+			if mode == pgx.QueryExecModeSimpleProtocol { // all in one text
+				if name == "before the flush" {
+					continue
+				}
+				rule.Statement, rule.Whole = "anchor_claim(", false
+			}
+			t.Run(fmt.Sprintf("%s in mode %v", name, mode), func(t *testing.T) {
+				t.Parallel()
+				r := frontRig{newClaimRig(t)}
+				r.enqueued(1100)
+				between, pool := r.proxied(mode)
+				r.store = NewPGStore(pool)
+				s := r.session()
+				if ids, _ := r.look(s, r.largeFrom(s)); len(ids) != largeClaim {
+					t.Fatalf("%d tasks were claimed before, want %d", len(ids), largeClaim)
+				}
+				fired := between.Arm(rule)
+				if _, err := s.claim(t.Context(), r.largeFrom(s)); err == nil {
+					t.Error("the claim has answered")
+				}
+				receive(t, "the cut", fired)
+				eventually(t, "the server to be done with it", func() bool {
+					return readOne[int](r.pgRig, "select count(*) from pg_stat_activity where datname = current_database() and state <> 'idle' and pid <> pg_backend_pid()") == 0
+				})
+				r.beat(s)
+				r.want("behind the next heartbeat", 1, largeClaim, 600)
+				if ids, _ := r.fromTheBeginning(s); len(ids) != largeClaim {
+					t.Errorf("%d tasks were claimed in the end, want %d", len(ids), largeClaim)
+				}
+			})
+		}
+	}
+}

@@ -36,7 +36,7 @@ func (s *PGStore) mayFlush(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		if conn.IsClosed() {
 			return false, unsentError{err}
 		}
-		return false, nil // the insert will tell
+		return false, nil // what comes next will tell
 	}
 	right := int32(flushRefused)
 	if allowed {

@@ -111,6 +111,8 @@ type laneReport struct {
 	state laneState
 	at    position // how far, if known
 	known bool
+
+	contested bool // others were faster with some of it
 }
 
 // claimLook is one look, as the arguments of a claim.
@@ -207,9 +209,6 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 	if found.crowded {
 		f.patient = now.Add(crowdedPause)
 	}
-	if found.contested {
-		f.optimistic = now.Add(contestedPause)
-	}
 	for i, task := range found.tasks { // those of a lane come together, the last of them at the end
 		if next := i + 1; next == len(found.tasks) || found.tasks[next].priority != task.priority || found.tasks[next].queue != task.queue {
 			f.raise(lane{task.queue, task.priority}, task.position(), false)
@@ -222,7 +221,7 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 		last = report
 		switch report.state {
 		case laneLeft:
-			cut = true
+			cut = cut || !report.contested
 			if report.known {
 				f.set(report.lane, report.at)
 			}
@@ -235,7 +234,7 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 			}
 		}
 		switch left := report.state == laneLeft; {
-		case left && (!full || i < len(found.reports)-1):
+		case left && (!full && !report.contested || i < len(found.reports)-1):
 			f.leave(report.lane, true)
 		case left && !look.heads || report.state == laneRead:
 			f.leave(report.lane, false)
@@ -259,7 +258,7 @@ func (f *claimFloors) looked(look *claimLook, found claimFound, began, now time.
 		}
 	}
 	switch {
-	case stopped && !look.sweep:
+	case stopped && !look.sweep, found.contested && len(f.hot) > 0:
 		return true, time.Microsecond // it goes on from there
 	case len(f.hot) > 0 && len(found.tasks) == 0:
 		return true, max(f.nextHead.Sub(now), heldPause) // others hold what is there
@@ -296,7 +295,7 @@ func (f *claimFloors) served(look *claimLook, last string, early bool, reports [
 	}
 }
 
-// adapt bounds the next look where tasks are for free slots only: all that it reads is locked for a moment.
+// adapt bounds the next look where tasks are for free slots only: all that it reads may be locked for a moment.
 func (f *claimFloors) adapt(look *claimLook, got int, cut bool) {
 	switch {
 	case cut && !look.heads:
@@ -317,6 +316,9 @@ func (f *claimFloors) failed(look *claimLook) {
 		}
 	}
 }
+
+// contested lets the next claims lock what they will update: there are others who take no turns.
+func (f *claimFloors) contested(now time.Time) { f.optimistic = now.Add(contestedPause) }
 
 // raise moves a lane's floor up, never down.
 func (f *claimFloors) raise(l lane, at position, careful bool) {

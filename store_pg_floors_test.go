@@ -153,7 +153,7 @@ func TestAContestedLaneIsLockedForAWhile(t *testing.T) {
 	if !look.optimistic {
 		t.Error("the first look locks")
 	}
-	l.floors.looked(look, claimFound{contested: true}, l.now, l.now)
+	l.floors.contested(l.now)
 	l.now = l.now.Add(contestedPause - time.Millisecond)
 	if l.next(req).optimistic {
 		t.Error("the next look does not lock")
@@ -161,6 +161,30 @@ func TestAContestedLaneIsLockedForAWhile(t *testing.T) {
 	l.now = l.now.Add(time.Millisecond)
 	if !l.next(req).optimistic {
 		t.Errorf("all looks lock after %v", contestedPause)
+	}
+}
+
+// What others were faster with was not left for want of slots: the next look asks for as much, and at once.
+func TestAContestedLookIsNoReasonToAskForLess(t *testing.T) {
+	t.Parallel()
+	for _, took := range []int{0, 3} {
+		l := newLooking(t)
+		req := claimRequest{hinted: []string{"q"}, limit: largeClaim}
+		look := l.next(req)
+		look.heads = false
+		left := report("q", laneLeft, 0)
+		left.known, left.contested = false, true
+		tasks := make([]*claimedTask, took)
+		for i := range tasks {
+			tasks[i] = &claimedTask{queue: "q", nextRun: time.Unix(1000, 0), id: int64(i + 1)}
+		}
+		more, again := l.floors.looked(look, claimFound{tasks: tasks, reports: []laneReport{left}, contested: true}, l.now, l.now)
+		if !more || again > time.Microsecond {
+			t.Errorf("with %d tasks the next look comes %t in %v, want at once", took, more, again)
+		}
+		if look := l.next(claimRequest{limit: largeClaim}); look == nil || look.limit != largeClaim || slices.Contains(look.behind, true) {
+			t.Errorf("with %d tasks the next look is %+v, want one as large, and as far", took, look)
+		}
 	}
 }
 

@@ -161,7 +161,7 @@ func TestAClaimOfALostAnswerIsGivenBackAndForgotten(t *testing.T) {
 	s := r.session()
 	lost := lostToken{worker: s.id(), token: newToken(), claimed: true}
 	look, _ := (&claimFloors{}).next(claimRequest{limit: 2, firstHand: 2, sweep: true}, time.Now())
-	_, err := s.readClaim(t.Context(), r.pool, lost.worker, lost.token, claimRequest{names: []string{"Claimed"}, firstHand: 2}, look, nil)
+	_, err := s.plainClaim(t.Context(), r.pool, claimCall{worker: lost.worker, token: lost.token, req: claimRequest{names: []string{"Claimed"}, firstHand: 2}, look: look})
 	must(t, err)
 	r.want("claimed", 1, 2, 1)
 	s.remember(lost)

@@ -107,7 +107,7 @@ create table {schema}.anchor_workers (
 -- it took from. It is written with the claim and deleted some time after the last of its tasks has ended; a row that is
 -- left over does no harm. A worker's row is not deleted before these. Rows are inserted and deleted, never updated: what
 -- decides on a deletion would not be looked at again. A claim that had its turn at a lane (anchor_turn) and got all that it
--- asked for also notes its front, which is the lane and the names that it claimed, and where it began and ended there: others
+-- asked for, but for what others took of it meanwhile, also notes its front, which is the lane and the names that it claimed, and where it began and ended there: others
 -- go on behind that.
 create table {schema}.anchor_claims (
   worker_id uuid not null,
@@ -177,7 +177,7 @@ end
 $$;
 
 -- The transactions that write at the moment, as a row's xmax tells of them. A snapshot does not name those that have begun
--- since the last one that ended: they are the next few, whether they have begun or not.
+-- since the last one that ended: they are the next ones, as many as are likely, whether they have begun or not.
 create function {schema}.anchor_in_flight() returns xid[]
 language sql
 as $$
@@ -222,6 +222,7 @@ $$;
 -- xmax what others have just taken. (SKIP LOCKED alone passes as well, for two locks of the lock manager a row.) So who has
 -- its turn need not lock what it will update, if p_optimistic: small claims, and others that cancel, may be faster with some
 -- of it, or hold it. Then it gets less, or fails soon by lock_timeout or because a task has just moved to another partition.
+-- p_flushed: the caller waits for the disk itself, behind the commit, so that nobody waits for that together with his turn.
 --
 -- A row with a lane is no task. It reports a lane that was looked at: 'read' to its end, 'left' with more that could be
 -- claimed, or 'stopped' for want of p_walk; next_run and id are how far, null where the tasks themselves tell that.
@@ -236,7 +237,7 @@ create function {schema}.anchor_claim(
   p_from_queue text, p_from_priority integer, p_from_next_run timestamptz, p_from_id bigint,
   p_floor_starts integer[], p_floor_priorities integer[], p_floor_next_runs timestamptz[], p_floor_ids bigint[], p_floor_careful boolean[],
   p_settled bigint[] default null, p_floor_queues text[] default null, p_heads boolean default false, p_wait boolean default true,
-  p_floor_behind boolean[] default null, p_optimistic boolean default false)
+  p_floor_behind boolean[] default null, p_optimistic boolean default false, p_flushed boolean default false)
 returns table (
   lane text, id bigint, name text, queue text, priority smallint, attempts integer, max_attempts integer,
   created_at timestamptz, next_run timestamptz, started_at timestamptz, unique_tag text, spec text, attributes text)
@@ -259,6 +260,7 @@ declare
   v_asked boolean := false; -- for its turn
   v_front bigint;
   v_optimistic boolean;
+  v_contested boolean;
   v_behind boolean;
   v_met boolean := false; -- the lane's beginning is known
   v_turn integer := 0;
@@ -297,6 +299,9 @@ begin
   end if;
   if cardinality(p_settled) > 0 then
     perform {schema}.anchor_forget_claims(p_worker, p_settled, true);
+  end if;
+  if p_flushed then
+    perform set_config('synchronous_commit', 'off', true);
   end if;
   if v_large then
     v_in_flight := {schema}.anchor_in_flight();
@@ -481,7 +486,8 @@ begin
       end if;
       v_optimistic := p_optimistic and v_front is not null;
       if v_optimistic then
-        perform set_config('lock_timeout', '50ms', true); -- less than deadlock_timeout: nobody else's transaction is broken
+        -- Less than the usual deadlock_timeout: it should not be another's transaction that is broken.
+        perform set_config('lock_timeout', '50ms', true);
       end if;
       return query
         with picked as materialized (
@@ -523,11 +529,15 @@ begin
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
       v_first_hand := greatest(v_first_hand - v_got, 0);
-      if v_optimistic and v_got < v_want and exists (
+      v_contested := false;
+      if v_optimistic and v_got < v_want then
+        v_contested := exists (
           select from {schema}.anchor_claims c
-          where c.worker_id = p_worker and c.token = p_token and c.part = v_part and v_got < cardinality(c.ids)) then
-        lane := 'contested';
-        return next;
+          where c.worker_id = p_worker and c.token = p_token and c.part = v_part and v_got < cardinality(c.ids));
+        if v_contested then
+          lane := 'contested';
+          return next;
+        end if;
       end if;
       lane := 'left'; next_run := null; id := null;
       if v_got < v_want then
@@ -541,7 +551,7 @@ begin
             select t.next_run, t.id from {schema}.anchor_tasks_hot t
             where t.queue = v_queue and t.priority = v_priority and (t.next_run, t.id) >= (v_next_run, v_id) and t.next_run <= v_now
             order by t.queue desc, t.priority desc, t.next_run desc, t.id desc limit 1) r;
-        if not coalesce(v_more, false) or v_heads and v_got = 0 and v_first_hand > 0 then
+        if not coalesce(v_more, false) or v_heads and v_got = 0 and v_first_hand > 0 and not v_contested then
           -- What is still there runs, has names that this worker has no handlers for, or, as this look is repeated, is held by
           -- others: the next one need not pass it again.
           lane := 'read'; next_run := coalesce(v_end_next_run, v_next_run); id := coalesce(v_end_id, v_id);

@@ -66,7 +66,7 @@ var Mutants = []Mutant{
 		"store_pg_fail.go", "hookErr = failure.hook(ctx, hookTx{notedTx{point, &answered}})", "hookErr = pgx.BeginFunc(ctx, p.store.pool, func(own pgx.Tx) error { return failure.hook(ctx, hookTx{notedTx{own, &answered}}) })",
 	}}, calm, 1},
 	{"a claim whose answer was lost is forgotten", "I8", []edit{{
-		"store_pg_claim.go", "p.remember(lostToken{worker: worker, token: token, claimed: true})", "_ = token",
+		"store_pg_claim.go", "p.remember(lostToken{worker: call.worker, token: call.token, claimed: true})", "_ = call.token",
 	}}, cutAt("claim"), 3},
 	{"a failed flush of finishes is dropped", "I8", []edit{{
 		"worker_finish.go", "w.trouble(\"writing finished tasks failed, trying again\", err)", "w.trouble(\"writing finished tasks failed\", err)\n\t\tif err != nil {\n\t\t\treturn\n\t\t}",

@@ -53,7 +53,7 @@ type scene struct {
 
 // alwaysAllowed are SQLSTATEs of the server's log that say nothing about a promise: a row that another transaction has
 // moved (handled by the library), a lease that is over, the end of a dead worker's backend, a client that is gone, a
-// statement whose context has ended, and a notification that did not get its turn.
+// statement whose context has ended, and a notification or a claim that would not wait.
 var alwaysAllowed = []string{"40001", "AN001", "57P01", "08006", "57014", "55P03"}
 
 // newScene makes a scene in a database of its own. The caller ends it with judge, or close.
